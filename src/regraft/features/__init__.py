@@ -1,0 +1,1 @@
+"""Frozen means computed once: runtimes, extraction and the content-addressed store of features."""

@@ -1,0 +1,101 @@
+"""A frozen backbone, ready to extract: from its card to the spaces of its rows and the runtime that fills them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from regraft.errors import OptionError
+from regraft.features.convert import converted
+from regraft.features.runtime import PRECISIONS, OpenVinoRuntime, TorchRuntime, choose_runtime
+from regraft.features.table import VIEWS, FeatureSpace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from regraft.backbones.backbone import Backbone, BackboneCard
+    from regraft.features.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A frozen backbone.
+
+    Attributes:
+        card: which one.
+        spaces: where its rows belong, one for each view.
+        runtime: makes the runtime; call it only when something must be computed.
+        weights: its state dict as safetensors, in the cache.
+        notes: what the user should know (conversion, precision that will really run).
+    """
+
+    card: BackboneCard
+    spaces: tuple[FeatureSpace, ...]
+    runtime: Callable[[], Runtime]
+    weights: Path
+    notes: tuple[str, ...]
+
+
+def check_options(runtime: str, precision: str, views: str) -> None:
+    """Raise an `OptionError` for a word that the frozen path does not know, before any work is done."""
+    for name, value, known in (
+        ("runtime", runtime, ("auto", "openvino", "torch")),
+        ("precision", precision, PRECISIONS),
+        ("views", views, tuple(VIEWS)),
+    ):
+        if value not in known:
+            raise OptionError(f"{name} {value!r} is unknown: use {', '.join(known)}")
+
+
+def frozen(
+    card: BackboneCard,
+    build: Callable[[], Backbone],
+    cache: Path,
+    *,
+    runtime: str = "auto",
+    precision: str = "f32",
+    views: str = "none",
+    state_sha256: str | None = None,
+) -> Frozen:
+    """Prepare a frozen backbone; no torch is imported when its converted form is in the cache.
+
+    Args:
+        card: which backbone.
+        build: builds it with its weights, called at most when it must be converted or run by torch.
+        cache: the cache folder.
+        runtime: "auto", "openvino" or "torch".
+        precision: "f32", or "bf16" (opt-in: faster on processors that have it, and other digits).
+        views: "none", or "flip" to average the features of an image and its mirror image.
+        state_sha256: hash of the weights that a bundle brings, see `converted`.
+
+    Raises:
+        OptionError: a word that is not known.
+    """
+    check_options(runtime, precision, views)
+    form = converted(card, build, cache, state_sha256=state_sha256)
+    chosen, notes = choose_runtime(runtime), [form.note]
+    if chosen == "openvino" and form.model is None:
+        chosen = "torch"
+        notes.append("torch runs it instead, on the CPU more slowly")
+    if precision == "bf16" and chosen == "openvino" and not _openvino_has_bf16():
+        precision = "f32"
+        notes.append("this processor has no bf16: f32 runs instead")
+    preprocessing = card.preprocessing
+    spaces = tuple(
+        FeatureSpace(card.architecture, form.state_sha256, preprocessing, chosen, precision, view)
+        for view in VIEWS[views]
+    )
+
+    def start() -> Runtime:
+        if chosen == "openvino" and form.model is not None:
+            return OpenVinoRuntime(form.model, preprocessing, precision)
+        return TorchRuntime(build().module, preprocessing, precision)
+
+    return Frozen(card, spaces, start, form.weights, tuple(notes))
+
+
+def _openvino_has_bf16() -> bool:
+    import openvino as ov
+
+    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -1,0 +1,253 @@
+"""The store of features: content-addressed, append-only, safe to kill and to share between processes.
+
+A feature space is a folder; its rows lie in segments, safetensors files that are written beside and renamed,
+and never changed after. So there is no index to corrupt and no lock to wait for: a reader takes the segments
+it sees, and two writers of one row leave it twice, with the same value. A key is the SHA-256 of the image
+file's bytes and the folder's name hashes everything else (see `FeatureSpace`), so a row cannot be stale.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regraft.atomic import atomic_file, remove_leftovers, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from regraft.features.table import FeatureSpace
+
+_MANY_SEGMENTS = 64
+_KEY_BYTES = 32
+
+
+def cache_folder() -> Path:
+    """Where features, converted models and cards are kept: REGRAFT_CACHE_DIR or the platform's cache folder."""
+    named = os.environ.get("REGRAFT_CACHE_DIR")
+    if named:
+        return Path(named).expanduser().absolute()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("regraft", appauthor=False))
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One file of rows, mapped and not read.
+
+    Attributes:
+        path: the file.
+        keys: (n, 32) uint8, binary SHA-256.
+        features: (n, D) float32, mapped from disk.
+        notes: what the decoder said of an image, by hex key.
+    """
+
+    path: Path
+    keys: NDArray[np.uint8]
+    features: NDArray[np.float32]
+    notes: dict[str, list[str]]
+
+
+def _open_segment(path: Path) -> Segment | None:
+    """Map a segment, or None where the file is damaged or was removed meanwhile by `compact`."""
+    try:
+        with path.open("rb") as handle:
+            length = int.from_bytes(handle.read(8), "little")
+            header = json.loads(handle.read(min(length, path.stat().st_size)))
+        (k0, k1), (f0, f1) = header["keys"]["data_offsets"], header["features"]["data_offsets"]
+        if path.stat().st_size != 8 + length + max(k1, f1):
+            return None
+        n, d = header["features"]["shape"]
+        keys = np.fromfile(path, np.uint8, n * _KEY_BYTES, offset=8 + length + k0).reshape(n, _KEY_BYTES)
+        features = np.memmap(path, np.float32, "r", 8 + length + f0, (n, d))
+        if f1 - f0 != n * d * 4:
+            return None
+        return Segment(path, keys, features, json.loads(header["__metadata__"]["notes"]))
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError):
+        return None
+
+
+@dataclass(frozen=True)
+class Store:
+    """The rows of one feature space.
+
+    Attributes:
+        folder: the space's folder.
+    """
+
+    folder: Path
+
+    @classmethod
+    def open(cls, cache: Path, space: FeatureSpace) -> Store:
+        """The store of a space below a cache folder; made where it is not there yet."""
+        folder = cache / "features" / space.fingerprint()
+        if not (folder / "space.json").exists():
+            write_text(folder / "space.json", json.dumps(space.to_dict(), indent=1, sort_keys=True) + "\n")
+        return cls(folder)
+
+    def segments(self) -> list[Segment]:
+        """All readable segments, in the order of their names; damaged ones are left out, so they are recomputed."""
+        while True:
+            paths = sorted(p for p in self.folder.glob("*.safetensors") if not p.name.startswith("."))
+            found = [(path, _open_segment(path)) for path in paths]
+            # A segment that vanished between listing and opening was compacted into a newer one: list again.
+            if all(segment is not None or path.exists() for path, segment in found):
+                return [segment for _, segment in found if segment is not None]
+
+    def missing(self, keys: Iterable[str]) -> set[str]:
+        """Those of `keys` (hex) that have no row."""
+        lacking = set(keys)
+        for segment in self.segments():
+            lacking.difference_update(row.tobytes().hex() for row in segment.keys)
+        return lacking
+
+    def gather(self, keys: Sequence[str]) -> tuple[NDArray[np.float32], dict[str, list[str]]]:
+        """The rows of `keys`, in order: (N, D) float32, and the decoder's notes by key.
+
+        Raises:
+            KeyError: a key that has no row.
+        """
+        positions: dict[str, list[int]] = {}
+        for position, key in enumerate(keys):
+            positions.setdefault(key, []).append(position)
+        notes: dict[str, list[str]] = {}
+        table: NDArray[np.float32] | None = None
+        asked = set(positions)
+        for segment in self.segments():
+            notes.update({key: said for key, said in segment.notes.items() if key in asked})
+            rows = [(n, key) for n, key in enumerate(row.tobytes().hex() for row in segment.keys) if key in positions]
+            if not rows:
+                continue
+            if table is None:
+                table = np.empty((len(keys), segment.features.shape[1]), np.float32)
+            values = segment.features[[n for n, _ in rows]]
+            for value, (_, key) in zip(values, rows, strict=True):
+                table[positions.pop(key, [])] = value
+        if positions:
+            raise KeyError(next(iter(positions)))
+        return (np.empty((0, 0), np.float32) if table is None else table), notes
+
+    def append(self, keys: Sequence[str], features: NDArray[np.float32], notes: dict[str, list[str]]) -> None:
+        """Add rows as one new segment: complete or absent, durable when this returns."""
+        if not keys:
+            return
+        self._write(np.frombuffer(bytes.fromhex("".join(keys)), np.uint8).reshape(-1, _KEY_BYTES), features, notes)
+
+    def _write(self, keys: NDArray[np.uint8], features: NDArray[np.float32], notes: dict[str, list[str]]) -> Path:
+        from safetensors.numpy import save_file
+
+        target = self.folder / f"{uuid.uuid4().hex}.safetensors"
+        arrays: dict[str, NDArray[Any]] = {
+            "keys": np.ascontiguousarray(keys),
+            "features": np.ascontiguousarray(features, np.float32),
+        }
+        with atomic_file(target) as temporary:
+            save_file(arrays, temporary, metadata={"notes": json.dumps(notes)})
+        return target
+
+    def compact(self, *, at_least: int = _MANY_SEGMENTS) -> None:
+        """Merge the segments into one when there are `at_least` that many; rows that stand twice are kept once.
+
+        Only one process does so at a time; readers go on reading, since a mapped file outlives its name.
+        """
+        import filelock
+
+        paths = [p for p in self.folder.glob("*.safetensors") if not p.name.startswith(".")]
+        if len(paths) < at_least:
+            return
+        try:
+            with filelock.FileLock(self.folder / ".compact.lock", timeout=0):
+                self._merge()
+        except filelock.Timeout:
+            return
+
+    def _merge(self) -> None:
+        remove_leftovers(self.folder)
+        segments = self.segments()
+        # A few huge segments are left alone, so merging costs what the small ones weigh.
+        small = [s for s in segments if len(s.keys) < 16_384]  # noqa: PLR2004
+        if len(small) < 2:  # noqa: PLR2004
+            return
+        keys = np.concatenate([s.keys for s in small])
+        _, first = np.unique(keys, axis=0, return_index=True)
+        features = np.concatenate([s.features for s in small])[first]
+        self._write(keys[first], features, {k: v for s in small for k, v in s.notes.items()})
+        for segment in small:
+            segment.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceSummary:
+    """What one feature space or converted model takes up.
+
+    Attributes:
+        folder: where it lies.
+        what: "features" or "model".
+        description: for people: backbone, precision, view.
+        rows: number of rows (0 for models).
+        size: bytes on disk.
+        used: seconds since the epoch of the last change.
+    """
+
+    folder: Path
+    what: str
+    description: str
+    rows: int
+    size: int
+    used: float
+
+
+def summaries(cache: Path) -> list[SpaceSummary]:
+    """Everything in the cache, the most recently changed first."""
+    found = [_summary(p, "features", "space.json") for p in (cache / "features").glob("[!.]*")]
+    found += [_summary(p, "model", "model.json") for p in (cache / "models").glob("[!.]*")]
+    return sorted(found, key=lambda s: -s.used)
+
+
+def _summary(folder: Path, what: str, description: str) -> SpaceSummary:
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    try:
+        facts: dict[str, Any] = json.loads((folder / description).read_text("utf-8"))
+    except (OSError, ValueError):
+        facts = {}
+    words = [str(facts[k]) for k in ("architecture", "runtime", "precision", "view") if facts.get(k)]
+    rows = sum(len(s.keys) for s in Store(folder).segments()) if what == "features" else 0
+    return SpaceSummary(
+        folder,
+        what,
+        " ".join(words) or "unknown",
+        rows,
+        sum(p.stat().st_size for p in files),
+        max((p.stat().st_mtime for p in files), default=folder.stat().st_mtime),
+    )
+
+
+def prune(cache: Path, *, older_than: float | None = None) -> list[SpaceSummary]:
+    """Remove what was not changed for `older_than` days, or everything; returns what was removed.
+
+    Nothing but feature spaces, converted models and cards is touched, whatever else lies in the folder.
+    """
+    import time
+
+    limit = time.time() - older_than * 86_400 if older_than is not None else float("inf")
+    removed = [s for s in summaries(cache) if s.used <= limit]
+    for summary in removed:
+        shutil.rmtree(summary.folder, ignore_errors=True)
+    if older_than is None:
+        shutil.rmtree(cache / "cards", ignore_errors=True)
+    for folder in (cache / "features", cache / "models"):
+        if folder.is_dir():
+            remove_leftovers(folder)
+            for space in folder.iterdir():
+                remove_leftovers(space)
+    return removed
