@@ -70,7 +70,7 @@ class Preprocessing:
                 f"Preprocessing interpolation is {self.interpolation!r}; known: {', '.join(_RESAMPLING)}."
             )
         for name, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) != 3 or not all(math.isfinite(v) for v in values):  # noqa: PLR2004
+            if [math.isfinite(v) for v in values] != [True] * 3:
                 raise OptionError(f"Preprocessing {name} is {values!r}; expected three finite numbers, one a channel.")
         if min(self.std) <= 0:
             raise OptionError(f"Preprocessing std is {self.std!r}; expected numbers above 0, as it is divided by.")

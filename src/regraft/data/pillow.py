@@ -127,7 +127,7 @@ def _frames(source: Any, data: bytes, kind: str) -> tuple[str, ...]:
         return ()
     what = "pages" if kind == "TIFF" else "frames"
     try:
-        count = source.n_frames if kind in {"WebP", "AVIF"} else _open(data, kind).n_frames
+        count: int = source.n_frames if kind in {"WebP", "AVIF"} else _open(data, kind).n_frames
     except Exception:  # noqa: BLE001 - a later frame is broken, which is no matter of the first
         return (f"several {what}: the first; a later one is broken",)
     return (f"animated: first of {count} frames" if what == "frames" else f"first of {count} pages",) * (count > 1)

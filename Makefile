@@ -1,0 +1,38 @@
+# Two commands for a fresh machine: `make demo` and `make test`. Both set up .venv first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check nightly bench bench-speed bench-accuracy bench-extract bench-memory bench-demo format clean
+
+demo: $(READY)  ## train on the packaged textile images and end with a report
+	$(BIN)/regraft train sample:textile
+
+test: $(READY)  ## the default suite, about five minutes on two cores
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+nightly: $(READY)  ## the long tests too
+	$(BIN)/python -m pytest -m "nightly or not nightly"
+
+bench: bench-accuracy bench-extract bench-memory bench-speed bench-demo  ## every number that the documents quote
+
+bench-accuracy bench-extract bench-memory bench-speed bench-demo: bench-%: $(READY)
+	$(BIN)/python benchmarks/$*.py
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[all,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,73 @@
+"""`regraft backbones`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from regraft.backbones import catalogue
+from regraft.backbones.lookup import resolve
+from regraft.cli import terminal
+from regraft.errors import BackboneError
+from regraft.features.store import cache_folder
+
+if TYPE_CHECKING:
+    from regraft.backbones.backbone import BackboneCard
+
+_SHOWN = 200
+
+
+def backbones(pattern: str | None = None, /) -> int:
+    """List pretrained networks, those that can be used right now first; or take one apart.
+
+    Args:
+        pattern: A full name shows that network's stages; anything else lists the names that hold it, as in resnet
+            or 'timm/vit*'. Without it, what can be used now is listed.
+    """
+    cache = cache_folder()
+    if pattern is None:
+        here = catalogue.available(cache)
+        for name in here:
+            terminal.line(name)
+        terminal.line(
+            f"{len(here)} can be used right now. More: regraft backbones 'timm/*', regraft backbones 'torchvision/*'",
+            error=True,
+        )
+        return 0
+    if _is_name(pattern, cache):
+        _show(catalogue.card(pattern, cache))
+        return 0
+    listed = catalogue.names(pattern, cache)
+    width = max(len(entry.name) for entry in listed[:_SHOWN])
+    for entry in listed[:_SHOWN]:
+        terminal.line(f"{entry.name:<{width}}  {'here' if entry.available else 'download'}  {entry.where}")
+    if len(listed) > _SHOWN:
+        terminal.line(f"... and {len(listed) - _SHOWN} more: narrow the pattern", error=True)
+    return 0
+
+
+def _is_name(pattern: str, cache: Path) -> bool:
+    try:
+        resolve(pattern, cache)
+    except BackboneError:
+        return False
+    return True
+
+
+def _show(card: BackboneCard) -> None:
+    prep = card.preprocessing
+    height, width = prep.size
+    terminal.line(f"{card.name}: {card.feature_dim} features, {card.parameters:,} parameters")
+    terminal.line(f"  weights        {card.weights} ({card.licence}), {card.weights_file}")
+    terminal.line(f"  network        {card.architecture}, " + ", ".join(f"{n} {v}" for n, v in card.versions.items()))
+    terminal.line(
+        f"  preprocessing  {prep.mode} {prep.resize}, crop {height}x{width}, {prep.interpolation},"
+        f" mean {prep.mean}, std {prep.std}"
+    )
+    terminal.line("")
+    names = max(5, *(len(stage.name) for stage in card.stages))
+    kinds = max(4, *(len(stage.kind) for stage in card.stages))
+    terminal.line(f"  {'stage':<{names}}  {'kind':<{kinds}}  {'output of one image':<20} {'parameters':>12}")
+    for stage in card.stages:
+        shape = "x".join(map(str, stage.shape))
+        terminal.line(f"  {stage.name:<{names}}  {stage.kind:<{kinds}}  {shape:<20} {stage.parameters:>12,}")

@@ -1,0 +1,57 @@
+"""`regraft predict`: exits with 1 when some images could not be read; they have a row that says why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from regraft.cli import terminal
+from regraft.data.decode import MAX_PIXELS
+from regraft.inference.predictor import load
+from regraft.inference.tabulate import check_target, images_of, write_predictions
+
+_SHOWN = 50
+
+
+def predict(
+    model: str,
+    images: Annotated[list[str], Parameter(negative="")],
+    /,
+    *,
+    output: Annotated[str | None, Parameter(name=["--output", "-o"])] = None,
+    overwrite: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    runtime: str = "auto",
+) -> int:
+    """Predict images with a trained model.
+
+    Args:
+        model: A run folder, or a bundle.
+        images: Image files, and folders that are searched for them.
+        output: Write all answers to this file: .csv, .json or .parquet.
+        overwrite: Replace the file if it exists.
+        max_pixels: Images with more pixels are not decoded.
+        runtime: What runs the backbone: auto (as it was trained), openvino or torch.
+    """
+    target = None if output is None else Path(output)
+    if target is not None:
+        check_target(target, overwrite=overwrite)
+    predictor = load(model, runtime=runtime)
+    with terminal.listener() as listener:
+        paths = images_of(images)
+        answers = predictor.predict(paths, max_pixels=max_pixels, on_progress=listener.progress)
+    failed = [answer for answer in answers if answer.error is not None]
+    if target is not None:
+        write_predictions(answers, predictor.classes, target, overwrite=overwrite)
+        terminal.line(f"wrote {target}: {len(answers)} images, {len(failed)} of them could not be read")
+    else:
+        for answer in answers[:_SHOWN] if len(answers) > 2 * _SHOWN else answers:
+            said = f"error: {answer.error}" if answer.label is None else f"{answer.label}  {answer.probability:.3f}"
+            terminal.line(f"{answer.path}  {said}")
+        if len(answers) > 2 * _SHOWN:
+            terminal.line(f"... and {len(answers) - _SHOWN} more; write them all to a file with -o predictions.csv")
+    for answer in failed[:_SHOWN] if target is not None else []:
+        terminal.line(f"warning: {answer.path}: {answer.error}", error=True)
+    return 1 if failed else 0

@@ -1,0 +1,112 @@
+"""Which images are meant, and answers as a table: CSV, JSON or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from regraft.atomic import atomic_file, write_text
+from regraft.data.folder import read_folder
+from regraft.errors import DataError, MissingExtra, OptionError, RunExists
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from regraft.inference.predictor import Prediction
+
+_ENDINGS = (".csv", ".json", ".parquet")
+
+
+def images_of(named: Iterable[str]) -> list[str]:
+    """Files as they are named, and the images in folders (recursively, in natural order).
+
+    A named file that does not exist stays in the list: its answer will say so.
+
+    Raises:
+        DataError: a folder without images.
+    """
+    paths: list[str] = []
+    for name in named:
+        if not Path(name).is_dir():
+            paths.append(name)
+            continue
+        found = [item.path for item in read_folder(name).items]
+        if not found:
+            raise DataError(f"{name}: no images in this folder")
+        paths += found
+    return paths
+
+
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """Refuse a file that could not be written, before the work is done.
+
+    Raises:
+        OptionError: an ending other than .csv, .json or .parquet.
+        RunExists: the file exists and `overwrite` is false.
+        MissingExtra: Parquet without pyarrow.
+    """
+    ending = target.suffix.lower()
+    if ending not in _ENDINGS:
+        raise OptionError(f"{target}: predictions are written as .csv, .json or .parquet; choose one of these endings")
+    if target.exists() and not overwrite:
+        raise RunExists(f"{target} exists already. Choose another name, or replace it with --overwrite.")
+    if ending == ".parquet":
+        try:
+            import pyarrow as pa  # noqa: F401 - asked for before the work is done
+        except ImportError as error:
+            raise MissingExtra("pyarrow", "parquet", "writing Parquet") from error
+
+
+def write_predictions(
+    answers: Sequence[Prediction], classes: Sequence[str], target: Path, *, overwrite: bool = False
+) -> None:
+    """Write one row an image, atomically: path, label, probability, one column of probability a class, error.
+
+    Raises:
+        RegraftError: as `check_target`.
+    """
+    check_target(target, overwrite=overwrite)
+    rows = [_row(answer, classes) for answer in answers]
+    ending = target.suffix.lower()
+    if ending == ".csv":
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, _columns(classes), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(target, buffer.getvalue())
+    elif ending == ".json":
+        write_text(target, json.dumps(rows, indent=1) + "\n")
+    else:
+        _write_parquet(rows, classes, target)
+
+
+def _columns(classes: Sequence[str]) -> list[str]:
+    return ["path", "label", "probability", *(f"p_{name}" for name in classes), "error", "notes"]
+
+
+def _row(answer: Prediction, classes: Sequence[str]) -> dict[str, Any]:
+    return {
+        "path": os.path.normpath(answer.path),
+        "label": answer.label,
+        "probability": answer.probability,
+        **{f"p_{name}": answer.probabilities.get(name) for name in classes},
+        "error": answer.error,
+        "notes": "; ".join(answer.notes),
+    }
+
+
+def _write_parquet(rows: list[dict[str, Any]], classes: Sequence[str], target: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text = {"path", "label", "error", "notes"}
+    schema = pa.schema([(name, pa.string() if name in text else pa.float64()) for name in _columns(classes)])
+    # Parquet strings are UTF-8: bytes of a file name that are not are written as \xNN.
+    for row in rows:
+        row["path"] = row["path"].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    with atomic_file(target) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema), temporary)

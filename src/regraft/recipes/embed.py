@@ -1,0 +1,83 @@
+"""`regraft embed`: the features of images, for whatever comes after."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from regraft.data.decode import MAX_PIXELS
+from regraft.features.external import check_target, write_features
+from regraft.features.frozen import check_options
+from regraft.features.store import cache_folder
+from regraft.recipes.gather import Gathered, Source, gather, prepare_backbone, read_and_hash
+from regraft.recipes.listen import Clock, Listener
+
+_LISTENER = Listener()
+
+
+def embed(
+    data: str | os.PathLike[str],
+    *,
+    output: str | os.PathLike[str] | None = None,
+    backbone: str = "efficientnet_lite0",
+    overwrite: bool = False,
+    views: Literal["none", "flip"] = "none",
+    precision: Literal["f32", "bf16"] = "f32",
+    runtime: Literal["auto", "openvino", "torch"] = "auto",
+    root: str | os.PathLike[str] | None = None,
+    label: str | None = None,
+    path_column: str | None = None,
+    split_column: str | None = None,
+    group_column: str | None = None,
+    max_rejected: float = 0.05,
+    max_pixels: int = MAX_PIXELS,
+    listener: Listener = _LISTENER,
+) -> Gathered:
+    """Compute the features of images, labelled or not, and write them to a file.
+
+    Args:
+        data: A folder, a table, a meta list, or sample:textile.
+        output: The .npz or .parquet file to write: keys, paths, labels, splits, groups, features (N, D).
+        backbone: Which pretrained network, as `regraft backbones` lists them.
+        overwrite: Replace the file if it exists.
+        views: flip averages the features of each image and its mirror image.
+        precision: bf16 is faster on processors that have it, and gives other digits.
+        runtime: What runs the backbone; auto takes CUDA where there is one, else OpenVINO.
+        root: Where the relative paths of a table or list start; its own folder by default.
+        label: The table's column with the labels.
+        path_column: The table's column with the paths.
+        split_column: The table's column with train, val, test.
+        group_column: The table's column with groups.
+        max_rejected: Share of unreadable images above which the command stops.
+        max_pixels: Images with more pixels are rejected before they are decoded.
+        listener: Who is told what happens.
+
+    Returns:
+        The images that could be read (`.manifest`), their features (`.table`) and those that could not.
+
+    Raises:
+        RegraftError: whatever is wrong with the data or the options, in a sentence.
+    """
+    clock = Clock()
+    check_options(runtime, precision, views)
+    target = None if output is None else Path(output)
+    if target is not None:
+        check_target(target, overwrite=overwrite)
+    cache = cache_folder()
+    source = Source(data, root, label, path_column, split_column, group_column)
+    manifest, lost = read_and_hash(source, clock, listener, labelled=False)
+    ready = prepare_backbone(backbone, cache, clock, listener, runtime=runtime, precision=precision, views=views)
+    found = gather(manifest, lost, ready, cache, clock, listener, max_pixels=max_pixels, max_rejected=max_rejected)
+    if target is not None:
+        about = {
+            "backbone": replace(ready.card, stages=()).to_dict(),
+            "views": views,
+            "precision": ready.spaces[0].precision,
+            "runtime": ready.spaces[0].runtime,
+            "fingerprints": list(found.table.fingerprints),
+        }
+        write_features(found.manifest.items, found.table, target, about, overwrite=overwrite)
+        listener.say(f"wrote {target}: {len(found.manifest)} images, {found.table.features.shape[1]} features each")
+    return found

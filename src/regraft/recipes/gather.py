@@ -1,0 +1,234 @@
+"""From what the user named to features: read, hash, extract, quarantine. Shared by all verbs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from regraft.backbones import catalogue
+from regraft.data.checks import drop_unlabelled, duplicate_conflicts, group_conflicts
+from regraft.data.manifest import Manifest, Skipped, check_not_empty, hash_items
+from regraft.data.read import read_data
+from regraft.errors import DataError, OptionError, TooManyRejected
+from regraft.features.external import read_features
+from regraft.features.extract import Extraction, extract
+from regraft.features.frozen import frozen
+from regraft.features.table import FeatureTable
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from regraft.features.frozen import Frozen
+    from regraft.recipes.listen import Clock, Listener
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the user named as data, and how to read it. Fields are the options of the same names."""
+
+    data: str | os.PathLike[str]
+    root: str | os.PathLike[str] | None = None
+    label: str | None = None
+    path_column: str | None = None
+    split_column: str | None = None
+    group_column: str | None = None
+
+    def read(self) -> Manifest:
+        """Read it.
+
+        Raises:
+            DataError: nothing there that could be images.
+        """
+        return read_data(
+            str(self.data) if not isinstance(self.data, Path) else self.data,
+            root=None if self.root is None else Path(self.root),
+            label_column=self.label,
+            path_column=self.path_column,
+            split_column=self.split_column,
+            group_column=self.group_column,
+        )
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Images with features.
+
+    Attributes:
+        manifest: only images that have features; row i of the table belongs to item i.
+        table: the features.
+        rejected: images that could not be decoded.
+        extraction: counts, notes and times; None where features came from a file.
+    """
+
+    manifest: Manifest
+    table: FeatureTable
+    rejected: tuple[Skipped, ...]
+    extraction: Extraction | None
+
+    def take(self, rows: Sequence[int]) -> Gathered:
+        """Some of the images, by position."""
+        table = replace(
+            self.table, keys=tuple(self.table.keys[n] for n in rows), features=self.table.features[list(rows)]
+        )
+        manifest = replace(self.manifest, items=tuple(self.manifest.items[n] for n in rows))
+        return replace(self, manifest=manifest, table=table)
+
+    def split(self, name: str) -> Gathered:
+        """The images of one split."""
+        return self.take([n for n, item in enumerate(self.manifest.items) if item.split == name])
+
+
+def read_and_hash(
+    source: Source, clock: Clock, listener: Listener, *, labelled: bool
+) -> tuple[Manifest, list[Skipped]]:
+    """The manifest with keys, and the files that could not be opened.
+
+    Raises:
+        DataError: no images, or, with `labelled`, no labels.
+    """
+    with clock.phase("read"):
+        manifest = source.read()
+        if labelled:
+            before = manifest
+            manifest = drop_unlabelled(manifest)
+            if before.items and not manifest.items:
+                raise DataError(
+                    f"None of the {len(before)} images in {source.data} has a label. Put each class into a folder of"
+                    f" its own, or name the table's column with --label."
+                )
+        check_not_empty(manifest)
+        items, lost = hash_items(manifest.items)
+    if manifest.skipped:
+        listener.say(f"skipped {len(manifest.skipped)} files that are not part of the data (listed in the run)")
+    return replace(manifest, items=tuple(items)), lost
+
+
+def prepare_backbone(
+    name: str, cache: Path, clock: Clock, listener: Listener, *, runtime: str, precision: str, views: str
+) -> Frozen:
+    """A named backbone, frozen and ready; converts it the first time."""
+    with clock.phase("backbone"):
+        card = catalogue.card(name, cache)
+        ready = frozen(
+            card,
+            lambda: catalogue.build(name, cache),
+            cache,
+            runtime=runtime,
+            precision=precision,
+            views=views,
+        )
+    listener.say(
+        f"backbone {card.name}: {card.feature_dim} features, {card.parameters / 1e6:.1f} M parameters,"
+        f" {ready.spaces[0].runtime} {ready.spaces[0].precision}"
+    )
+    for note in ready.notes:
+        listener.say(f"  {note}")
+    return ready
+
+
+def gather(
+    manifest: Manifest,
+    lost: Sequence[Skipped],
+    ready: Frozen,
+    cache: Path,
+    clock: Clock,
+    listener: Listener,
+    *,
+    max_pixels: int,
+    max_rejected: float,
+) -> Gathered:
+    """Features of a hashed manifest; unreadable images are quarantined.
+
+    Raises:
+        TooManyRejected: more than the share `max_rejected` of the images could not be read.
+    """
+    found = extract(
+        manifest.items,
+        ready.spaces,
+        cache,
+        ready.runtime,
+        max_pixels=max_pixels,
+        on_progress=listener.progress,
+    )
+    clock.add("decode", found.decode_seconds)
+    clock.add("inference", found.seconds)
+    rejected = (*lost, *found.rejected)
+    _check_share(rejected, len(manifest) + len(lost), max_rejected)
+    listener.say(f"features of {len(found.items)} images: {found.from_store} from the store, {found.computed} computed")
+    if rejected:
+        listener.warn(f"{len(rejected)} images cannot be read and were left out: {_first(rejected)}")
+    return Gathered(replace(manifest, items=found.items), found.table, rejected, found)
+
+
+def _check_share(rejected: Sequence[Skipped], total: int, max_rejected: float) -> None:
+    if not 0 <= max_rejected <= 1:
+        raise OptionError(f"max-rejected is {max_rejected:g}; expected a share from 0 to 1, such as 0.05")
+    if len(rejected) > max_rejected * total:
+        raise TooManyRejected(
+            f"{len(rejected)} of {total} images cannot be read, more than the share {max_rejected:g} that is allowed:"
+            f" {_first(rejected)}. Mend or remove them, or allow more with --max-rejected."
+        )
+
+
+def _first(rejected: Sequence[Skipped]) -> str:
+    more = f" and {len(rejected) - _SHOWN} more" if len(rejected) > _SHOWN else ""
+    return "; ".join(f"{s.path} ({s.reason})" for s in rejected[:_SHOWN]) + more
+
+
+def gather_file(features: Path, source: Source | None, clock: Clock, listener: Listener) -> Gathered:
+    """Features from a file; labels from the file, or from the data where both are given (joined by key).
+
+    Raises:
+        DataError: the file cannot be used, has no labels, or has no row for some of the data's images.
+    """
+    if source is None:
+        with clock.phase("read"):
+            file = read_features(features)
+            labelled = [n for n, item in enumerate(file.manifest.items) if item.label is not None]
+            if not labelled:
+                raise DataError(
+                    f"{features} has no labels. Add an array `labels` (N,), or name the labelled data as well."
+                )
+        listener.say(f"features of {len(labelled)} images from {features}, {file.table.features.shape[1]} wide")
+        return Gathered(file.manifest, file.table, (), None).take(labelled)
+    manifest, lost = read_and_hash(source, clock, listener, labelled=True)
+    with clock.phase("read"):
+        file = read_features(features)
+        row = {key: n for n, key in enumerate(file.table.keys)}
+        absent = [item for item in manifest.items if item.key not in row]
+        if absent:
+            raise DataError(
+                f"{features} has no features for {len(absent)} of {len(manifest)} images, such as {absent[0].path}"
+                f" (compared by the SHA-256 of the image file, array `keys`). Compute them again with regraft embed."
+            )
+        order = [row[str(item.key)] for item in manifest.items]
+    table = FeatureTable(tuple(str(i.key) for i in manifest.items), file.table.features[order], file.table.fingerprints)
+    return Gathered(manifest, table, tuple(lost), None)
+
+
+def warn_of_leaks(manifest: Manifest, listener: Listener) -> list[str]:
+    """Say what makes the numbers too good: identical files or groups across splits, contradicting labels."""
+    said = []
+    duplicates = duplicate_conflicts(manifest)
+    across = [c for c in duplicates if len(c.splits) > 1]
+    contradicting = [c for c in duplicates if len(c.labels) > 1]
+    groups = group_conflicts(manifest)
+    if across:
+        said.append(
+            f"{len(across)} images stand in more than one split as identical files (such as {across[0].paths[0]}):"
+            f" the numbers are too good by them"
+        )
+    if contradicting:
+        said.append(
+            f"{len(contradicting)} images stand twice with different labels (such as {contradicting[0].paths[0]}:"
+            f" {' and '.join(contradicting[0].labels)})"
+        )
+    if groups:
+        said.append(f"{len(groups)} groups have images in more than one split (such as {groups[0].name})")
+    for sentence in said:
+        listener.warn(sentence)
+    return said

@@ -1,0 +1,270 @@
+"""The run: the folder that a command leaves, complete or absent, never overwritten silently.
+
+config.json       options as resolved, the command, versions
+manifest.csv      every image that was used: path, label, split, group, sha256
+rejected.csv      images that could not be read, and why
+skipped.csv       files that are no part of the data, and why
+metrics.json      the headline numbers at the top level, with intervals; all evaluated splits below
+history.jsonl     one line for each candidate setting that was compared
+predictions.csv   every evaluated image: truth, answer, probabilities
+report.html       the same for people
+bundle/           the model
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import importlib.metadata
+import inspect
+import io
+import itertools
+import json
+import os
+import platform
+import shlex
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import regraft
+from regraft.atomic import atomic_folder, write_text
+from regraft.data.manifest import SPLITS
+from regraft.errors import RunExists
+from regraft.inference.bundle import write_bundle
+from regraft.recipes.show import labelled_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from regraft.data.manifest import Skipped
+    from regraft.evaluation.predictions import Predictions
+    from regraft.evaluation.report.content import DecodeNote
+    from regraft.evaluation.scores import Evaluation
+    from regraft.features.frozen import Frozen
+    from regraft.heads.head import Fitted
+    from regraft.inference.bundle import Bundle
+    from regraft.recipes.gather import Gathered
+    from regraft.recipes.listen import Clock
+
+_DISTRIBUTIONS = ("numpy", "pillow", "scikit-learn", "openvino", "torch", "timm", "torchvision")
+_BATCH = 24
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that was left behind.
+
+    Attributes:
+        folder: where it is.
+        metrics: the content of metrics.json; `metrics["accuracy"]` is the headline.
+        evaluation: the headline's numbers as an object.
+    """
+
+    folder: Path
+    metrics: dict[str, Any]
+    evaluation: Evaluation
+
+    @property
+    def report(self) -> Path:
+        """The report's file."""
+        return self.folder / "report.html"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Everything that a run is written from."""
+
+    name: str
+    facts: dict[str, Any]
+    gathered: Gathered
+    fitted: Fitted | None
+    predictions: dict[str, Predictions]
+    evaluations: dict[str, Evaluation]
+    notes: tuple[str, ...]
+
+
+def choose_folder(run: str | os.PathLike[str] | None, name: str, *, overwrite: bool) -> Path:
+    """The folder of a new run: the one that was named, or the first free `runs/NAME`, `runs/NAME-2`, ...
+
+    Raises:
+        RunExists: the named one exists; known before any work is done.
+    """
+    if run is None:
+        candidates = (Path("runs") / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
+        return next(path for path in candidates if not path.exists())
+    target = Path(run)
+    if target.exists() and not overwrite:
+        raise RunExists(f"{target} exists already. Choose another folder with --run, or replace it with --overwrite.")
+    return target
+
+
+def command_line(verb: Callable[..., Any], options: dict[str, Any]) -> str:
+    """The command that asks for the same again; options at their defaults are left out."""
+    words = ["regraft", verb.__name__]
+    for name, parameter in inspect.signature(verb).parameters.items():
+        value = options.get(name, parameter.default)
+        if value is None or value == parameter.default:
+            continue
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            words.append(f"--{name.replace('_', '-')}")
+        if value is not True:
+            words.append(os.fspath(value) if isinstance(value, os.PathLike) else str(value))
+    return shlex.join(words)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Regraft, Python and the libraries that decide numbers, without importing them."""
+    found = {"regraft": regraft.__version__, "python": platform.python_version()}
+    for name in _DISTRIBUTIONS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def write_run(
+    finished: Finished,
+    target: Path,
+    bundle: Bundle | None,
+    ready: Frozen | None,
+    clock: Clock,
+    *,
+    overwrite: bool,
+) -> Run:
+    """Write everything into a folder that appears complete or not at all.
+
+    A folder that was chosen by `choose_folder` and meanwhile taken by another process gets the next free name.
+    """
+    clock.import_now("regraft.evaluation.report.write", "jinja2")
+    while True:
+        try:
+            with atomic_folder(target, overwrite=overwrite) as folder:
+                metrics = _fill(folder, finished, bundle, ready, clock)
+            break
+        except RunExists:
+            if finished.facts["options"].get("run") is not None:
+                raise
+            target = choose_folder(None, finished.name, overwrite=False)
+    return Run(target, metrics, next(iter(finished.evaluations.values())))
+
+
+def _fill(
+    folder: Path, finished: Finished, bundle: Bundle | None, ready: Frozen | None, clock: Clock
+) -> dict[str, Any]:
+    manifest, evaluations = finished.gathered.manifest, finished.evaluations
+    headline = next(iter(evaluations.values()))
+    shared = {"manifest_sha256": manifest.sha256(), "classes": list(manifest.classes), "versions": versions()}
+    with clock.phase("write"):
+        manifest.write(folder / "manifest.csv")
+        write_skipped(folder / "rejected.csv", finished.gathered.rejected)
+        write_skipped(folder / "skipped.csv", manifest.skipped)
+        _write_predictions(folder / "predictions.csv", finished.predictions)
+        history = finished.fitted.history if finished.fitted is not None else []
+        (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history), "utf-8")
+        if bundle is not None:
+            facts = {**bundle.facts, **shared, "metrics": {k: e.to_json() for k, e in evaluations.items()}}
+            write_bundle(replace(bundle, facts=facts), folder / "bundle", None if ready is None else ready.weights)
+        config = {**finished.facts, **shared, "data": manifest.source, "split_note": manifest.split_note}
+        _write_json(folder / "config.json", config)
+    _write_report(folder / "report.html", finished, ready, clock)
+    metrics = {
+        **headline.to_json(),
+        "strategy": finished.facts["strategy"],
+        "backbone": finished.facts["backbone"],
+        "chosen": {} if finished.fitted is None else finished.fitted.chosen,
+        "evaluations": {split: evaluation.to_json() for split, evaluation in evaluations.items()},
+        "images": len(manifest),
+        "rejected": len(finished.gathered.rejected),
+        "skipped": len(manifest.skipped),
+        "seconds": clock.rounded(),
+    }
+    _write_json(folder / "metrics.json", metrics)
+    return metrics
+
+
+def _write_json(target: Path, content: dict[str, Any]) -> None:
+    target.write_text(json.dumps(content, indent=1, default=os.fspath) + "\n", "utf-8")
+
+
+def write_skipped(target: Path, files: Iterable[Skipped]) -> None:
+    """Write files and reasons as CSV with the columns path, reason."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["path", "reason"])
+    writer.writerows([s.path, s.reason] for s in files)
+    write_text(target, buffer.getvalue())
+
+
+def _write_predictions(target: Path, parts: dict[str, Predictions]) -> None:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    for n, (split, part) in enumerate(parts.items()):
+        if n == 0:
+            writer.writerow(["path", "split", "label", "predicted", "probability", *part.classes])
+        probabilities, best = part.probabilities(), part.predicted()
+        for i, path in enumerate(part.paths):
+            truth = part.classes[part.targets[i]] if part.targets[i] >= 0 else ""
+            values = [f"{p:.6f}" for p in probabilities[i]]
+            writer.writerow([path, split, truth, part.classes[best[i]], values[best[i]], *values])
+    write_text(target, buffer.getvalue())
+
+
+def _write_report(target: Path, finished: Finished, ready: Frozen | None, clock: Clock) -> None:
+    from regraft.evaluation.report.content import Report
+    from regraft.evaluation.report.pictures import make_pictures
+    from regraft.evaluation.report.sections import gallery
+    from regraft.evaluation.report.write import render_report
+
+    gathered, found = finished.gathered, finished.gathered.extraction
+    split, headline = next(iter(finished.evaluations.items()))
+    shown = gallery(finished.predictions[split])
+    drawn = labelled_batch(gathered.manifest.split("train"), _BATCH) if found is not None else []
+    batch = tuple((item.path, item.label) for item in drawn)
+    with clock.phase("report"):
+        pictures = make_pictures([path for path, _ in batch] + (shown.paths() if found is not None else []))
+        report = Report(
+            title=finished.name,
+            command=finished.facts["command"],
+            evaluation=headline,
+            predictions=finished.predictions[split],
+            others=tuple(e for s, e in finished.evaluations.items() if s != split),
+            class_sizes={s: gathered.manifest.split(s).class_sizes() for s in gathered.manifest.split_sizes()},
+            split_note=gathered.manifest.split_note,
+            selection=finished.facts["selection"],
+            chosen=finished.fitted.chosen if finished.fitted is not None else {},
+            history=finished.fitted.history if finished.fitted is not None else [],
+            notes=finished.notes,
+            skipped=gathered.manifest.skipped,
+            rejected=gathered.rejected,
+            decode_notes=_decode_notes(gathered),
+            timings=clock.rounded(),
+            environment=_environment(ready, gathered),
+            backbone=None if ready is None else ready.card,
+            batch=batch,
+            features=(gathered.split(split) if split in SPLITS else gathered).table.features,
+        )
+        write_text(target, render_report(report, shown, pictures))
+
+
+def _decode_notes(gathered: Gathered) -> tuple[DecodeNote, ...]:
+    from regraft.evaluation.report.content import DecodeNote
+
+    paths: dict[str, list[str]] = defaultdict(list)
+    for path, notes in (gathered.extraction.notes if gathered.extraction is not None else {}).items():
+        for note in notes:
+            paths[note].append(path)
+    ranked = sorted(paths.items(), key=lambda pair: (-len(pair[1]), pair[0]))
+    return tuple(DecodeNote(note, len(where), tuple(where[:3])) for note, where in ranked)
+
+
+def _environment(ready: Frozen | None, gathered: Gathered) -> dict[str, str]:
+    facts = versions()
+    if ready is not None and gathered.extraction is not None:
+        space = ready.spaces[0]
+        facts |= {
+            "runtime": f"{space.runtime}, {space.precision}",
+            "features": f"{gathered.extraction.from_store} from the store, {gathered.extraction.computed} computed",
+            "conversion": ready.notes[0],
+        }
+    return facts
