@@ -241,6 +241,15 @@ def test_backbones(regraft):
     assert "nosuchnetwork123" in said.err
 
 
+def test_a_network_can_be_looked_at_without_its_weights(regraft, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    said = regraft("backbones", "torchvision/squeezenet1_1")
+    assert said.code == 0
+    assert "512 features" in said.out
+    assert "squeezenet1_1-b8a52dc0.pth" in said.err
+    assert not (tmp_path / "torch").exists()
+
+
 def test_offline_names_what_is_needed(regraft, photos, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))

@@ -6,6 +6,7 @@ the second question about a backbone is answered without importing torch.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +19,24 @@ from regraft.backbones.stages import stages
 from regraft.errors import BackboneError, BackboneUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import nn
 
-    from regraft.backbones.zoo import Entry
+    from regraft.backbones.zoo import Entry, Zoo
 
-__all__ = ["Listing", "available", "build", "build_module", "card", "names", "stages"]
+__all__ = [
+    "Listing",
+    "available",
+    "build",
+    "build_module",
+    "card",
+    "card_and_builder",
+    "names",
+    "needed",
+    "preview",
+    "stages",
+]
 
 _SHOWN = 6
 
@@ -43,6 +57,25 @@ def card(name: str, cache: Path) -> BackboneCard:
     return read_card(name, cache) or _make(name, cache).card
 
 
+def preview(name: str, cache: Path) -> BackboneCard:
+    """The card for looking at a network, without fetching anything.
+
+    Where the weights are not on this machine, its `weights_file` is empty.
+
+    Raises:
+        BackboneError: the name is unknown.
+    """
+    zoo, entry = resolve(name, cache)
+    if weights_cache.find(entry) is not None:
+        return card(name, cache)
+    return _look_at(zoo, entry, zoo.build_module(entry.architecture))
+
+
+def needed(name: str, cache: Path) -> str:
+    """Which weights file a backbone needs and where it is looked for, as part of a sentence."""
+    return weights_cache.needed(resolve(name, cache)[1])
+
+
 def build(name: str, cache: Path) -> Backbone:
     """The network with its weights, all of them, in eval mode: normalised images -> features (B, D) float32.
 
@@ -54,6 +87,19 @@ def build(name: str, cache: Path) -> Backbone:
         return _make(name, cache)
     zoo, entry = resolve(name, cache)
     return Backbone(known, zoo.load(entry, Path(known.weights_file)))
+
+
+def card_and_builder(name: str, cache: Path) -> tuple[BackboneCard, Callable[[], Backbone]]:
+    """The card, and what builds the network; a network that had to be built for its card is not built again.
+
+    Raises:
+        RegraftError: as `card`.
+    """
+    known = read_card(name, cache)
+    if known is not None:
+        return known, lambda: build(name, cache)
+    made = _make(name, cache)
+    return made.card, lambda: made
 
 
 def build_module(architecture: str) -> nn.Module:
@@ -77,19 +123,25 @@ def _make(name: str, cache: Path) -> Backbone:
     path = _weights_file(entry, cache).absolute()
     digest = sha256(path)
     module = zoo.load(entry, path)
+    made = replace(_look_at(zoo, entry, module), weights_file=str(path), weights_sha256=digest)
+    write_card(name, made, cache)
+    return Backbone(made, module)
+
+
+def _look_at(zoo: Zoo, entry: Entry, module: nn.Module) -> BackboneCard:
+    """A card that lacks only the weights file."""
     preprocessing = zoo.preprocessing(entry)
     parts, output = stages(module, preprocessing.size)
     if len(output) != 1:
         raise BackboneError(
-            f"{entry.name} gives an output of shape {output} for one image, not a row of features:"
-            " choose another backbone."
+            f"{entry.name} gives an output of shape {output} an image, not one row of features: choose another one."
         )
-    made = BackboneCard(
+    return BackboneCard(
         name=entry.name,
         architecture=entry.architecture,
         weights=entry.weights,
-        weights_file=str(path),
-        weights_sha256=digest,
+        weights_file="",
+        weights_sha256="",
         licence=zoo.licence(entry),
         preprocessing=preprocessing,
         feature_dim=output[0],
@@ -97,8 +149,6 @@ def _make(name: str, cache: Path) -> Backbone:
         stages=parts,
         versions=versions(zoo.DISTRIBUTIONS),
     )
-    write_card(name, made, cache)
-    return Backbone(made, module)
 
 
 def _weights_file(entry: Entry, cache: Path) -> Path:

@@ -35,7 +35,11 @@ def backbones(pattern: str | None = None, /) -> int:
         )
         return 0
     if _is_name(pattern, cache):
-        _show(catalogue.card(pattern, cache))
+        card = catalogue.preview(pattern, cache)
+        _show(card)
+        if not card.weights_file:
+            needs = catalogue.needed(pattern, cache)
+            terminal.line(f"The weights are not on this machine; training with it would need {needs}.", error=True)
         return 0
     listed = catalogue.names(pattern, cache)
     width = max(len(entry.name) for entry in listed[:_SHOWN])
@@ -58,7 +62,7 @@ def _show(card: BackboneCard) -> None:
     prep = card.preprocessing
     height, width = prep.size
     terminal.line(f"{card.name}: {card.feature_dim} features, {card.parameters:,} parameters")
-    terminal.line(f"  weights        {card.weights} ({card.licence}), {card.weights_file}")
+    terminal.line(f"  weights        {card.weights} ({card.licence}), {card.weights_file or 'not here'}")
     terminal.line(f"  network        {card.architecture}, " + ", ".join(f"{n} {v}" for n, v in card.versions.items()))
     terminal.line(
         f"  preprocessing  {prep.mode} {prep.resize}, crop {height}x{width}, {prep.interpolation},"

@@ -112,15 +112,8 @@ def prepare_backbone(
 ) -> Frozen:
     """A named backbone, frozen and ready; converts it the first time."""
     with clock.phase("backbone"):
-        card = catalogue.card(name, cache)
-        ready = frozen(
-            card,
-            lambda: catalogue.build(name, cache),
-            cache,
-            runtime=runtime,
-            precision=precision,
-            views=views,
-        )
+        card, build = catalogue.card_and_builder(name, cache)
+        ready = frozen(card, build, cache, runtime=runtime, precision=precision, views=views)
     listener.say(
         f"backbone {card.name}: {card.feature_dim} features, {card.parameters / 1e6:.1f} M parameters,"
         f" {ready.spaces[0].runtime} {ready.spaces[0].precision}"
