@@ -14,13 +14,23 @@ import socket
 import uuid
 from typing import TYPE_CHECKING
 
-from regraft.errors import RunExists
+from regraft.errors import CannotWrite, RunExists
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 _PREFIX = ".regraft-tmp"
+_WRITE_ERRORS = {
+    errno.ENOSPC,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else []),
+}
 
 
 def _temporary(target: Path) -> Path:
@@ -68,22 +78,53 @@ def remove_leftovers(folder: Path) -> list[Path]:
     return removed
 
 
+def check_writable(target: Path) -> None:
+    """Raise `CannotWrite` where `target` could not be written, before the work is done; nothing is created.
+
+    A full disk shows only when it is written to.
+    """
+    place = target.absolute().parent
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise CannotWrite(f"{target} cannot be written: {place} is not a folder. Choose another place.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise CannotWrite(f"{target} cannot be written: no permission to write in {place}. Choose another place.")
+
+
+@contextlib.contextmanager
+def _naming(target: Path) -> Iterator[None]:
+    """Turn what the system says about a temporary into a sentence about the file that was wanted."""
+    try:
+        yield
+    except Exception as error:
+        # safetensors raises its own class for everything, a full disk too.
+        # Whatever happens to the temporary itself is about the place, not about what is written.
+        own = isinstance(error, OSError) and _PREFIX in str(error.filename)
+        failed = isinstance(error, OSError) and (own or error.errno in _WRITE_ERRORS)
+        if failed or type(error).__name__ == "SafetensorError":
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise CannotWrite(f"{target} cannot be written: {reason}. Nothing was left there.") from error
+        raise
+
+
 @contextlib.contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
     """Yield a temporary path; on success it is synced and takes the name `target`, else it vanishes.
 
     The file keeps the ending of `target`, so writers that choose a format by ending work on it.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(target)
-    try:
-        yield temporary
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        temporary.replace(target)
-        _sync_folder(target.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _naming(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb") as handle:
+                os.fsync(handle.fileno())
+            temporary.replace(target)
+            _sync_folder(target.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(target: Path, text: str) -> None:
@@ -98,32 +139,39 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
     Raises:
         RunExists: `target` exists and `overwrite` is false. What stands there is not touched. With
-            `overwrite`, the old folder is moved aside first and removed last.
+            `overwrite`, the old folder is moved aside first and removed last; whether it may be removed is the
+            caller's to know.
+        CannotWrite: the disk is full or read-only, or permission is missing.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(target.parent)
-    if target.exists() and not overwrite:
-        raise _exists(target)
     temporary = _temporary(target)
-    temporary.mkdir()
-    try:
-        yield temporary
-        _sync_tree(temporary)
-        if overwrite and target.exists():
-            aside = _temporary(target)
-            target.rename(aside)
+    with _naming(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(target.parent)
+        if target.exists() and not overwrite:
+            raise _exists(target)
+        temporary.mkdir()
+        try:
+            yield temporary
+            _sync_tree(temporary)
+            _put_in_place(temporary, target, overwrite=overwrite)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put_in_place(temporary: Path, target: Path, *, overwrite: bool) -> None:
+    if overwrite and target.exists():
+        aside = _temporary(target)
+        target.rename(aside)
+        temporary.rename(target)
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        try:
             temporary.rename(target)
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            try:
-                temporary.rename(target)
-            except OSError as error:
-                if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
-                    raise _exists(target) from error
-                raise
-        _sync_folder(target.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        except OSError as error:
+            if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
+                raise _exists(target) from error
+            raise
+    _sync_folder(target.parent)
 
 
 def _exists(target: Path) -> RunExists:

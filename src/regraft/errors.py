@@ -10,6 +10,7 @@
     ├── CheckpointError          a weights file that does not fit or cannot be read
     ├── BundleError              a run or bundle folder that cannot be used
     ├── RunExists                a run folder that would have been overwritten
+    ├── CannotWrite              a file or folder that cannot be written (disk full, read-only)
     ├── OptionError              a value that a command or function does not take
     └── MissingExtra             an optional package that is not installed
 
@@ -68,6 +69,10 @@ class BundleError(RegraftError):
 
 class RunExists(RegraftError):
     """A run folder that would have been overwritten."""
+
+
+class CannotWrite(RegraftError):
+    """A file or folder that cannot be written: disk full, read-only, no permission."""
 
 
 class OptionError(RegraftError):

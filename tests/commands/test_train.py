@@ -66,7 +66,7 @@ def test_the_numbers_are_those_of_the_predictions(regraft, photos):
     truth = [row["label"] for row in rows]
     assert metrics["accuracy"] == pytest.approx(accuracy_score(truth, [row["predicted"] for row in rows]))
     classes = sorted(set(truth))
-    probabilities = np.array([[float(row[name]) for name in classes] for row in rows])
+    probabilities = np.array([[float(row[f"p_{name}"]) for name in classes] for row in rows])
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     assert metrics["log_loss"] == pytest.approx(log_loss(truth, probabilities, labels=classes), abs=1e-4)
 
@@ -80,9 +80,8 @@ def test_every_strategy_predicts_the_same_after_loading(regraft, photos, strateg
     for answer in answers:
         row = rows[answer.path]
         assert answer.label == row["predicted"]
-        assert [f"{answer.probabilities[name]:.6f}" for name in answer.probabilities] == [
-            row[name] for name in answer.probabilities
-        ]
+        told = [row[f"p_{name}"] for name in answer.probabilities]
+        assert [f"{p:.6f}" for p in answer.probabilities.values()] == told
 
 
 def test_python_and_command_line_agree(regraft, photos):
@@ -117,6 +116,43 @@ def test_a_run_is_never_overwritten_silently(regraft, photos):
     assert regraft("train", photos, "--run", "r").code == 0
     assert regraft("train", photos, "--run", "r", "--strategy", "knn", "--overwrite").code == 0
     assert json.loads(Path("r/metrics.json").read_text())["strategy"] == "knn"
+
+
+def test_overwrite_replaces_runs_and_nothing_else(regraft, photos, tmp_path):
+    before = sorted(p.name for p in photos.rglob("*"))
+    (tmp_path / "table.csv").write_text("path,label\n")
+    for target in ("photos", ".", "table.csv", ".."):
+        said = regraft("train", photos, "--run", target, "--overwrite")
+        assert said.code == 2, target
+        assert "is not a run" in said.err
+    assert sorted(p.name for p in photos.rglob("*")) == before
+    assert regraft("train", photos, "--run", "r").code == 0
+    assert regraft("evaluate", "r", "--run", "r", "--overwrite").code == 2
+    Path("r/notes.txt").write_text("mine")
+    assert regraft("train", photos, "--run", "r", "--overwrite").code == 2
+    assert Path("r/notes.txt").exists()
+
+
+def test_places_that_cannot_be_written_are_refused_at_once(regraft, photos, tmp_path, monkeypatch):
+    said = regraft("train", photos, "--run", "/proc/run")
+    assert said.code == 2
+    assert "/proc/run cannot be written" in said.err
+    (tmp_path / "file").write_text("")
+    said = regraft("train", photos, "--run", "file/run")
+    assert "not a folder" in said.err
+    monkeypatch.setenv("REGRAFT_CACHE_DIR", str(tmp_path / "file"))
+    said = regraft("train", photos)
+    assert said.code == 2
+    assert "REGRAFT_CACHE_DIR" in said.err
+
+
+def test_missing_files_count_as_rejected(regraft, photos, tmp_path):
+    images = sorted(photos.rglob("*.jpg"))
+    rows = [f"{path},{path.parent.name}" for path in images] + [f"gone{n}.jpg,x" for n in range(5)]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label", *rows]))
+    said = regraft("train", "t.csv", "--run", "r")
+    assert said.code == 2
+    assert "gone0.jpg" in said.err
 
 
 def test_given_splits_are_used_and_called_what_they_are(regraft, tmp_path):
@@ -181,6 +217,9 @@ def test_flip_uses_both_views(regraft, photos):
         (["photos", "--views", "many"], "many"),
         (["photos", "--max-rejected", "7"], "max-rejected"),
         (["photos", "--root", "x"], "root"),
+        (["photos", "--seed", "-1"], "seed is -1"),
+        (["photos", "--max-pixels", "0"], "max-pixels is 0"),
+        (["--features", "f.npz", "--views", "flip"], "--views has no effect"),
         (["sample:mnist"], "textile"),
         ([], "--features"),
         (["--features", "none.npz"], "none.npz"),

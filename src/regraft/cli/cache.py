@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from regraft.cli import terminal
 from regraft.errors import OptionError
-from regraft.features.store import cache_folder, prune, summaries
+from regraft.features.store import cache_folder, prune, summaries, usable_cache
 
 _DAY = 86_400
 
@@ -25,7 +25,9 @@ def cache(
     """
     if older_than is not None and not prune_now:
         raise OptionError("--older-than says what to remove: give it together with --prune")
-    folder = cache_folder()
+    if older_than is not None and older_than < 0:
+        raise OptionError(f"--older-than is {older_than:g}; expected days, 0 or more")
+    folder = usable_cache(cache_folder())
     found = prune(folder, older_than=older_than) if prune_now else summaries(folder)
     terminal.line(f"{'removed from' if prune_now else 'kept in'} {folder}")
     now = time.time()

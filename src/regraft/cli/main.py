@@ -21,6 +21,7 @@ app = cyclopts.App(
     help="Graft pretrained vision models onto your own images.\n\nBegin with: regraft train sample:textile",
     version=regraft.__version__,
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,
 )
 for _verb, _what, _example in (
     ("train", "Train a model on labelled images.", "train photos/ --backbone timm/resnet34.a1_in1k --strategy svm"),

@@ -67,6 +67,8 @@ def manifest(
             take=None if take is None else _numbers(take),
         )
     )
+    for hint in found.hints:
+        terminal.line(f"warning: {hint}", error=True)
     items, lost = hash_items(found.items)
     found = replace(found, items=tuple(items), skipped=(*found.skipped, *lost))
     if split or resplit:

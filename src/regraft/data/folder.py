@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from regraft.data.folder_hints import beside_hints, empty_hints, nesting_hints, table_hints
 from regraft.data.manifest import SPLITS, Item, Manifest, Skipped
 from regraft.data.names import housekeeping, natural_key, natural_sort, split_of
 from regraft.data.rows import absolute
@@ -19,18 +20,20 @@ _TABLE_ENDINGS = (".csv", ".tsv", ".parquet")
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """What lies directly in one folder, in natural order: names of images and of folders."""
+    """What lies directly in one folder, in natural order: names of images, of folders and of tables."""
 
-    images: list[str]
-    folders: list[str]
+    images: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class _Tree:
-    """The class folders of one folder, and the images that lie beside them; all as paths."""
+    """The class folders of one folder, and the images that lie beside them, all as paths; names without images."""
 
     classes: dict[str, list[str]]
     loose: list[str]
+    empty: list[str]
 
 
 @dataclass(slots=True)
@@ -49,8 +52,8 @@ class _Walk:
                 found = sorted(entries, key=lambda entry: natural_key(entry.name))
         except OSError as error:
             self.skip(folder, f"folder cannot be read ({error.strerror or error})")
-            return _Level([], [])
-        level = _Level([], [])
+            return _Level()
+        level = _Level()
         for entry in found:
             self._sort_entry(entry, level)
         return level
@@ -64,8 +67,10 @@ class _Walk:
             elif not entry.is_file():
                 self.skip(entry.path, "a link to nothing" if entry.is_symlink() else "not a regular file")
             elif reason := why_no_image(entry.path):
-                table = entry.name.lower().endswith(_TABLE_ENDINGS)
-                self.skip(entry.path, f"{reason}; to use this table, name it as the data" if table else reason)
+                if entry.name.lower().endswith(_TABLE_ENDINGS):
+                    level.tables.append(entry.name)
+                    reason = f"{reason}; to use this table, name it as the data"
+                self.skip(entry.path, reason)
             else:
                 level.images.append(entry.name)
         except OSError as error:
@@ -92,7 +97,8 @@ class _Walk:
     def classes(self, folder: str, above: list[str]) -> _Tree:
         """The class folders of `folder`: every folder in it that holds an image, at any depth."""
         level = self.level(folder)
-        classes = {}
+        classes: dict[str, list[str]] = {}
+        empty: list[str] = []
         for name in level.folders:
             path = os.path.join(folder, name)
             images = self.images(path, [*above, folder])
@@ -100,7 +106,8 @@ class _Walk:
                 classes[name] = images
             else:
                 self.skip(path, "no images")
-        return _Tree(classes, [os.path.join(folder, name) for name in level.images])
+                empty.append(name)
+        return _Tree(classes, [os.path.join(folder, name) for name in level.images], empty)
 
 
 def _identity(folder: str) -> tuple[int, int] | None:
@@ -133,12 +140,15 @@ def read_folder(folder: str | os.PathLike[str], *, source: str | None = None) ->
         source: what the user named, for the manifest; the folder itself by default.
 
     Returns:
-        Items with absolute paths in natural order of split, class and name; no keys.
+        Items with absolute paths in natural order of split, class and name; no keys. Hints when folders
+        may mean something else: class folders that hold folders of images or nothing, folders beside the
+        split folders, a table beside the only class folder.
 
     Raises:
         DataError: `folder` is no folder or cannot be listed.
     """
     root = absolute(folder)
+    named = os.fspath(folder)
     _check_listable(root)
     source = str(folder) if source is None else source
     walk = _Walk()
@@ -146,7 +156,8 @@ def read_folder(folder: str | os.PathLike[str], *, source: str | None = None) ->
     top = walk.level(root)
     splits = _split_trees(root, top.folders)
     if any(tree.classes for tree, _ in splits.values()):
-        return _with_splits(root, source, walk, top, splits)
+        found = _with_splits(root, source, walk, top, splits)
+        return replace(found, hints=_split_hints(root, named, top, splits, found.classes))
     walk = _Walk()
     tree = walk.classes(root, [])
     if not tree.classes:
@@ -159,7 +170,11 @@ def read_folder(folder: str | os.PathLike[str], *, source: str | None = None) ->
         items.sort(key=lambda item: SPLITS.index(item.split or ""))
         return Manifest(tuple(items), (), source, tuple(walk.skipped))
     items = [Item(path, label=name) for name, paths in tree.classes.items() for path in paths]
-    return Manifest(tuple(items), natural_sort(set(tree.classes)), source, tuple(walk.skipped))
+    hints = [*nesting_hints(named, tree.classes, root), *empty_hints(tree.empty)]
+    if len(tree.classes) == 1:
+        hints += table_hints(named, top.tables)
+    classes = natural_sort(set(tree.classes))
+    return Manifest(tuple(items), classes, source, tuple(walk.skipped), hints=tuple(hints))
 
 
 def _check_listable(root: str) -> None:
@@ -205,3 +220,25 @@ def _with_splits(root: str, source: str, walk: _Walk, top: _Level, splits: dict[
     classes = natural_sort({item.label for item in items if item.label is not None})
     note = f"as given ({merged})" if merged else "as given"
     return Manifest(tuple(items), classes, source, tuple(walk.skipped), note)
+
+
+def _split_hints(
+    root: str, named: str, top: _Level, splits: dict[str, tuple[_Tree, _Walk]], classes: tuple[str, ...]
+) -> tuple[str, ...]:
+    """What split folders and their neighbours may mean otherwise."""
+    hints: list[str] = []
+    for name, (tree, _) in splits.items():
+        below = os.path.join(root, name)
+        found = nesting_hints(named, tree.classes, below, split=name)
+        # What is so in train is so in the other splits, and said once.
+        hints = hints or found
+    hints += empty_hints(
+        [f"{name}/{label}" for name, (tree, _) in splits.items() if tree.classes for label in tree.empty]
+    )
+    hints += [
+        f"the split folder {name!r} has no images" for name, (t, _) in splits.items() if not t.classes and not t.loose
+    ]
+    hints += beside_hints(root, [name for name in top.folders if name not in splits])
+    if len(classes) == 1:
+        hints += table_hints(named, top.tables)
+    return tuple(hints)

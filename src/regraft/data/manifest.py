@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 SPLITS = ("train", "val", "test")
 COLUMNS = ("path", "label", "split", "group", "sha256")
 
+_MANY_CLASSES = 20
+# Files to hash: in one task, and in work at a time.
+_BLOCK = 16
+_STRETCH = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -58,6 +63,7 @@ class Manifest:
         source: what the user named (a folder, a table, `sample:textile`).
         skipped: what was found but is not part of the data.
         split_note: how the splits came about, in a sentence ("as given", "made: ...").
+        hints: what may be meant otherwise, in sentences that the user should see; not written to tables.
     """
 
     items: tuple[Item, ...]
@@ -65,6 +71,7 @@ class Manifest:
     source: str
     skipped: tuple[Skipped, ...] = ()
     split_note: str = "as given"
+    hints: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -128,34 +135,61 @@ def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _key_of(path: str) -> str | OSError:
+def _key_of(path: str) -> str | Skipped:
+    """The key of the file, or why there is none."""
     try:
         with open(path, "rb") as handle:  # noqa: PTH123 - a path with undecodable bytes stays a str
             digest = hashlib.sha256()
             while block := handle.read(1 << 20):
                 digest.update(block)
             return digest.hexdigest()
+    except (FileNotFoundError, NotADirectoryError):
+        return Skipped(path, "file not found")
     except OSError as error:
-        return error
+        return Skipped(path, f"cannot be read ({error.strerror or error})")
+    except ValueError as error:  # what no file system takes: a null byte, half a surrogate pair
+        what = "holds a null byte" if "\0" in path else f"is not valid Unicode ({error})"
+        return Skipped(path, f"file not found: its path {what}")
+
+
+def _keys_of(paths: Sequence[str]) -> list[str | Skipped]:
+    return [_key_of(path) for path in paths]
 
 
 def hash_items(items: Sequence[Item], *, workers: int | None = None) -> tuple[list[Item], list[Skipped]]:
     """Read every file once and fill in its key.
 
-    Keys that a table brought along are not believed: the bytes on disk decide.
+    Keys that a table brought along are not believed: the bytes on disk decide. A file that is not there is
+    lost like one that cannot be read.
 
     Returns:
         The items that could be read, with keys, in order; and those that could not, with the reason.
     """
+    kept: list[Item] = []
+    lost: list[Skipped] = []
     with ThreadPoolExecutor(workers or min(8, 2 * (os.cpu_count() or 1))) as pool:
-        keys = list(pool.map(_key_of, (item.path for item in items), chunksize=64))
-    kept, lost = [], []
-    for item, key in zip(items, keys, strict=True):
-        if isinstance(key, OSError):
-            lost.append(Skipped(item.path, f"cannot be read ({key.strerror or key})"))
-        else:
-            kept.append(replace(item, key=key))
+        # A thread pool takes in everything it is given at once: it gets one stretch of the items at a time,
+        # and a task is a block of files, as a task of its own for each costs more than a small file.
+        for start in range(0, len(items), _STRETCH):
+            stretch = items[start : start + _STRETCH]
+            blocks = [[item.path for item in stretch[at : at + _BLOCK]] for at in range(0, len(stretch), _BLOCK)]
+            keys = (key for block in pool.map(_keys_of, blocks) for key in block)
+            for item, key in zip(stretch, keys, strict=True):
+                if isinstance(key, Skipped):
+                    lost.append(key)
+                else:
+                    kept.append(replace(item, key=key))
     return kept, lost
+
+
+def looks_unlike_classes(values: int, rows: int) -> bool:
+    """Whether labels are probably numbers or names: many, and most images have one of their own.
+
+    Args:
+        values: number of different labels.
+        rows: number of images with a label.
+    """
+    return values > _MANY_CLASSES and 2 * values > rows
 
 
 def check_not_empty(manifest: Manifest) -> Manifest:

@@ -56,7 +56,8 @@ def read_meta_lists(
 
     Returns:
         Items in the order train, val, test and of the lines; classes in the order of their ids, also those
-        without images; no keys. A single list whose name says no split gives items without split.
+        without images; no keys. Files that are missing are items as long as one is there. A single list whose
+        name says no split gives items without split.
 
     Raises:
         DataError: a file is missing, a line is malformed (named with file and line), an id is unknown, the

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TextKey = tuple[tuple[str | tuple[int, str], ...], str]
 
@@ -56,6 +60,12 @@ def split_of(word: str) -> str | None:
 def split_words() -> str:
     """The words that name a split, for messages."""
     return ", ".join(_SPLIT_WORDS)
+
+
+def shown(texts: Sequence[str], most: int = 10) -> str:
+    """The texts for a message, parted by commas: the first `most`, then how many more there are."""
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
 
 
 def housekeeping(name: str) -> str | None:

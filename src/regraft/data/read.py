@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 
 SAMPLES = ("textile",)
 _SAMPLE_PREFIX = "sample:"
+_FLAGS = {
+    "root": "--root",
+    "label_column": "--label",
+    "path_column": "--path-column",
+    "split_column": "--split-column",
+    "group_column": "--group-column",
+}
 _EXPECTED = (
     "Expected a folder with one folder of images a class (also within train, val and test), a folder with"
     " ImageSplits/actions.txt or meta lists, a table (.csv, .tsv, .parquet), or sample:textile."
@@ -78,9 +85,7 @@ def read_data(
         raise DataError(f"No data is named. {_EXPECTED}")
     kind = _kind(name)
     if kind != "table":
-        _refuse(name, columns)
-    if kind not in {"table", "meta"}:
-        _refuse(name, {"root": root})
+        _refuse(name, columns if kind == "meta" else {"root": root, **columns})
     if kind == "table":
         manifest = read_table(name, root=root, **columns)
     elif kind == "meta":
@@ -99,9 +104,11 @@ def read_data(
 
 
 def _refuse(name: str, options: Mapping[str, object]) -> None:
-    given = [option for option, value in options.items() if value is not None]
+    """Refuse options that only tables, or tables and lists, have a use for."""
+    given = [_FLAGS[option] for option, value in options.items() if value is not None]
     if given:
-        raise OptionError(f"{name} is not a table, so it has no use for {' and '.join(given)}. Leave it out.")
+        them = "them" if len(given) > 1 else "it"
+        raise OptionError(f"{name} is not a table, so it has no use for {' and '.join(given)}. Leave {them} out.")
 
 
 def _kind(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Rows that name files, as tables and lists hold them, become items; what cannot is skipped with a reason."""
+"""Rows that name files, as tables and lists hold them, become items, each file once."""
 
 # Paths are plain texts here: they come by the hundred thousand, and links stay unresolved.
 # ruff: noqa: PTH100, PTH113, PTH118
@@ -66,7 +66,10 @@ def written_path(path: str, folder: str) -> str:
 
 
 def items_of(rows: Iterable[Row], *, source: str, remedy: str) -> tuple[list[Item], list[Skipped]]:
-    """Keep the rows whose file is there, each file once, in the order given.
+    """Make items of the rows, each file once, in the order given.
+
+    Rows whose file is not there stay items as long as any file is: whoever reads the images counts them
+    among those that cannot be read, so that they do not go missing unnoticed.
 
     Args:
         rows: what the table or list says.
@@ -74,26 +77,23 @@ def items_of(rows: Iterable[Row], *, source: str, remedy: str) -> tuple[list[Ite
         remedy: a sentence that says what to do when none of the files is there.
 
     Raises:
-        DataError: no file is there at all, or one file is listed with two labels or groups.
+        DataError: no file is there at all, or one that is there is listed with two labels or groups.
         SplitError: one file is listed in two splits.
     """
     kept: dict[str, Row] = {}
-    missing: list[str] = []
     skipped: list[Skipped] = []
     for row in rows:
         name = os.path.normcase(row.item.path)
-        if not row.found:
-            missing.append(row.item.path)
-            skipped.append(Skipped(row.item.path, f"file not found ({row.where})"))
-        elif name in kept:
-            _check_same(kept[name], row)
+        if name in kept:
+            if row.found:
+                _check_same(kept[name], row)
             skipped.append(Skipped(row.item.path, f"listed twice ({row.where})"))
         else:
             kept[name] = row
-    if missing and not kept:
+    if kept and not any(row.found for row in kept.values()):
+        first = next(iter(kept.values())).item.path
         raise DataError(
-            f"No file that {source} names is there ({len(missing)} missing). The first looked for was"
-            f" {missing[0]}. {remedy}"
+            f"No file that {source} names is there ({len(kept)} missing). The first looked for was {first}. {remedy}"
         )
     return [row.item for row in kept.values()], skipped
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from regraft.data.checks import drop_unlabelled
 from regraft.data.cover import cover
-from regraft.data.manifest import SPLITS, Manifest
-from regraft.data.names import natural_key
+from regraft.data.manifest import SPLITS, Manifest, looks_unlike_classes
+from regraft.data.names import natural_key, shown
 from regraft.data.units import Unit, units_of
 from regraft.errors import DataError, OptionError, SplitError
 
@@ -223,18 +223,25 @@ def _check_sizes(units: list[Unit], totals: Counter[str], *, others: int) -> Non
     small = sorted((label for label, n in totals.items() if n < images or pieces[label] <= others), key=natural_key)
     if not small:
         return
+    if looks_unlike_classes(len(totals), totals.total()):
+        raise SplitError(
+            f"There are {len(totals):,} different labels for {totals.total():,} images: they look like numbers or"
+            f" names, not classes. Name another column with --label, or put the images of each class into one"
+            f" folder."
+        )
     needs = f"at least {images} images"
     if any(pieces[label] < totals[label] for label in small):
         needs += f" in at least {others + 1} groups, where identical files are one group"
     raise SplitError(
-        f"Too small to divide into {others + 1} splits: {_named(small, units, totals)}."
+        f"{len(small)} of {len(totals)} classes are too small to divide into {others + 1} splits:"
+        f" {_named(small, units, totals)}."
         f" Each class needs {needs}. {_ADVICE}"
     )
 
 
 _ADVICE = (
-    "Add images, leave these classes out or join them with others, or bring your own splits (folders train,"
-    " val and test, or a split column)."
+    "Add images, remove the folders or rows of these classes, join them with other classes, or bring your own"
+    " splits (folders train, val and test, or a split column)."
 )
 
 
@@ -247,4 +254,4 @@ def _named(labels: list[str], units: list[Unit], totals: Counter[str]) -> str:
         if pieces[label] < totals[label]:
             text += f" in {pieces[label]} group{'s' if pieces[label] > 1 else ''}"
         texts.append(f"{label!r} ({text})")
-    return ", ".join(texts)
+    return shown(texts)

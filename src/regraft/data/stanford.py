@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from regraft.data.cells import read_text
 from regraft.data.manifest import SPLITS, Item, Manifest, Skipped
-from regraft.data.names import housekeeping, natural_key
+from regraft.data.names import housekeeping, natural_key, shown
 from regraft.data.rows import Row, absolute, items_of, locate
 from regraft.data.signatures import why_no_image
 from regraft.errors import DataError
@@ -46,7 +46,8 @@ def read_stanford(folder: str | os.PathLike[str], *, by_number: bool = False, so
 
     Returns:
         Items with absolute paths, in the order of split, action and list; classes in the order of
-        actions.txt; no keys. Images that are listed and missing, or there and not listed, are skipped.
+        actions.txt; no keys. Images that are listed and missing are items; images that are there and not
+        listed are skipped.
 
     Raises:
         DataError: a malformed line of actions.txt, no JPEGImages, or actions without list files.
@@ -111,7 +112,7 @@ def _listed(root: Path, actions: list[str]) -> Iterator[Row]:
     if without:
         raise DataError(
             f"{len(without)} actions of {_ACTIONS} have no list file in {root / _LISTS}:"
-            f" {', '.join(without)}. Expected {without[0]}_train.txt and so on; or take images by number with"
+            f" {shown(without)}. Expected {without[0]}_train.txt and so on; or take images by number with"
             f" --take TRAIN,DEV,TEST."
         )
     for split in SPLITS:

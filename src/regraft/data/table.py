@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regraft.data.cells import Table, open_table
-from regraft.data.manifest import COLUMNS, Item, Manifest, Skipped
-from regraft.data.names import natural_sort, split_of, split_words
+from regraft.data.manifest import COLUMNS, Item, Manifest, Skipped, looks_unlike_classes
+from regraft.data.names import natural_sort, shown, split_of, split_words
 from regraft.data.rows import Row, absolute, items_of, locate
 from regraft.data.signatures import IMAGE_ENDINGS, has_image_ending
 from regraft.errors import DataError, SplitError
@@ -26,6 +26,9 @@ _NAMES = {
     "group": ("group", "group_id", "patient", "subject"),
 }
 _OPTIONS = {"path": "--path-column", "label": "--label", "split": "--split-column", "group": "--group-column"}
+# What pandas writes for a cell without a value. Other such words (NA, None, null) may be classes.
+_MISSING = {"NaN", "nan"}
+_COLUMNS_SHOWN = 30
 # Columns that cannot be labels: counters, and what Regraft writes itself.
 _NO_LABELS = {"", "id", "index", "__index_level_0__", "sha256"}
 # An id may lack any of these; the rarer endings would cost a look at the disk each for every missing file.
@@ -61,12 +64,15 @@ def read_table(
     endings, and with `root` a column "id" is taken when there is no path column.
 
     Relative paths start from `root`, or else from the table's folder. Labels are text as written ("3",
-    "03" and "3.0" are three classes); an empty cell is no label. Rows with a wrong number of cells,
-    without a path or whose file is missing are skipped, with the reason. Blanks around cells do not
-    count, except in a table with exactly the header that `Manifest.write` gives.
+    "03" and "3.0" are three classes). An empty cell and the words NaN and nan, which pandas writes for
+    one, are no label, split or group; other words (None, NA, null, ...) are taken as they stand, as they may
+    be classes. Rows with a wrong number of cells or without a path are skipped, with the reason. Blanks
+    around cells do not count. A table with exactly the header that `Manifest.write` gives is taken to the
+    letter, blanks and nan included.
 
     Returns:
-        Items in the table's order, classes in natural order, no keys.
+        Items in the table's order, classes in natural order, no keys. Files that are missing are items as
+        long as one is there. A hint when the labels look like numbers or names.
 
     Raises:
         DataError: the table cannot be read, a column is missing or could be several, no file is there, or
@@ -90,7 +96,8 @@ def read_table(
         shown = f", such as {skipped[0].path}: {skipped[0].reason}" if skipped else ""
         raise DataError(f"{location} has no usable row below its header ({len(skipped)} skipped{shown}).")
     classes = natural_sort({item.label for item in items if item.label is not None})
-    return Manifest(tuple(items), classes, str(path) if source is None else source, tuple(skipped))
+    hints = () if roles.label is None else _hints(items, classes, table.columns[roles.label])
+    return Manifest(tuple(items), classes, str(path) if source is None else source, tuple(skipped), hints=hints)
 
 
 def _rows(table: Table, roles: _Roles, base: str, broken: list[Skipped]) -> Iterator[Row]:
@@ -104,13 +111,28 @@ def _rows(table: Table, roles: _Roles, base: str, broken: list[Skipped]) -> Iter
             broken.append(Skipped(cells.where, cells.problem or "no path in this row"))
             continue
         value, *rest = cells.values
-        texts = iter(rest if literal else [text.strip() for text in rest])
+        texts = iter(rest if literal else [_text(cell) for cell in rest])
         label, split, group = (None if position is None else next(texts) or None for position in optional)
         where, found = locate(base, value, () if has_image_ending(value.strip()) else endings)
         if found and where.endswith(endings) and endings[0] != where[-len(endings[0]) :]:
             # The other ids probably have the same ending: look for that first.
             endings = tuple(sorted(endings, key=lambda ending: not where.endswith(ending)))
         yield Row(Item(where, label, _split(split, cells.where), group), cells.where, found)
+
+
+def _text(cell: str) -> str:
+    text = cell.strip()
+    return "" if text in _MISSING else text
+
+
+def _hints(items: list[Item], classes: tuple[str, ...], column: str) -> tuple[str, ...]:
+    """What to say of a label column that holds something else than classes."""
+    labelled = sum(item.label is not None for item in items)
+    if not looks_unlike_classes(len(classes), labelled):
+        return ()
+    found = f"column {column!r} has {len(classes):,} different values in {labelled:,} rows"
+    advice = f"it looks like numbers or names, not classes; name another column with {_OPTIONS['label']}"
+    return (f"{found}: {advice}",)
 
 
 def _split(word: str | None, where: str) -> str | None:
@@ -181,4 +203,4 @@ def _guessed(table: Table, role: str, names: tuple[str, ...], taken: set[int]) -
 
 
 def _columns(table: Table) -> str:
-    return "Its columns: " + ", ".join(repr(column) for column in table.columns) + "."
+    return f"Its columns: {shown([repr(column) for column in table.columns], _COLUMNS_SHOWN)}."

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from regraft.data.manifest import Item, Manifest, Skipped
-from regraft.data.names import natural_key
+from regraft.data.names import natural_key, shown
 from regraft.errors import OptionError, SplitError
 
 
@@ -41,7 +41,7 @@ def take_by_number(manifest: Manifest, train: int, dev: int, test: int) -> Manif
     if short:
         raise SplitError(
             f"Taking {train} + {dev} + {test} images a class needs {total} of each; {len(short)} have fewer:"
-            f" {', '.join(short)}. Take fewer, or leave these classes out."
+            f" {shown(short)}. Take fewer, or remove the folders or rows of these classes."
         )
     by_class: dict[str, list[Item]] = {name: [] for name in manifest.classes}
     skipped = list(manifest.skipped)

@@ -13,7 +13,7 @@ from regraft.data.metalist import write_meta_lists
 from regraft.data.names import housekeeping
 from regraft.data.rows import absolute, written_path
 from regraft.data.targets import check_file_target, check_folder_target
-from regraft.errors import DataError, MissingExtra, OptionError, SplitError
+from regraft.errors import CannotWrite, DataError, MissingExtra, OptionError, SplitError
 
 FORMS = ("csv", "tsv", "parquet", "meta", "folders")
 _MAX_NAME = 255  # bytes in a file name, on every common file system
@@ -41,7 +41,8 @@ def write_manifest(
         OptionError: no such form, or an ending that says none.
         SplitError: only some images have a split, or, for meta lists, not all have.
         DataError: what this form cannot hold: a class that is no folder name, an image without
-            label; or a target that cannot be written.
+            label.
+        CannotWrite: the target cannot be written.
         MissingExtra: Parquet without pyarrow.
     """
     target = Path(target)
@@ -56,7 +57,7 @@ def write_manifest(
         else:
             _write_table(manifest, target, form, overwrite=overwrite)
     except OSError as error:
-        raise DataError(f"{target} cannot be written ({error.strerror or error}).") from error
+        raise CannotWrite(f"{target} cannot be written ({error.strerror or error}).") from error
 
 
 def _write_table(manifest: Manifest, target: Path, form: str, *, overwrite: bool) -> None:

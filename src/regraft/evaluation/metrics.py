@@ -15,7 +15,7 @@ from regraft.evaluation.calibration import (
     gap_columns,
 )
 from regraft.evaluation.intervals import bootstrap, percentiles, wilson
-from regraft.evaluation.scores import ClassScore, Evaluation
+from regraft.evaluation.scores import EVERYTHING, ClassScore, Evaluation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +27,7 @@ _FEW = 20  # images below which resampling understates the uncertainty by more t
 _NAMED = 5  # classes named in a note before "and N more"
 
 
-def evaluate(predictions: Predictions, *, split: str, seed: int = 0, top_k: int = 5) -> Evaluation:
+def evaluate(predictions: Predictions, *, split: str, seed: int = 0, top_k: int = 5, seen: int = 0) -> Evaluation:
     """Measure predictions on the rows whose class is known.
 
     Accuracy and top-k accuracy have Wilson intervals; balanced accuracy, macro F1 and log loss have
@@ -45,6 +45,8 @@ def evaluate(predictions: Predictions, *, split: str, seed: int = 0, top_k: int 
         seed: of the resampling.
         top_k: k of the top-k accuracy; K - 1 where there are not more classes than that, and no such
             number for two classes.
+        seen: how many of these images the model was trained on; only the caller knows. More than there are
+            with a known class count as all of these.
 
     Raises:
         DataError: no row has a known class, or a logit is not a finite number.
@@ -67,6 +69,7 @@ def evaluate(predictions: Predictions, *, split: str, seed: int = 0, top_k: int 
         per_class=_per_class(predictions.classes, confusion),
         confusion=confusion,
         notes=tuple(notes),
+        seen=min(seen, len(rows.targets)),
     )
 
 
@@ -98,7 +101,7 @@ def _known_rows(predictions: Predictions, split: str) -> _Rows:
     known = np.flatnonzero(predictions.targets >= 0)
     if not len(known):
         raise DataError(
-            f"None of the {len(predictions)} images of the part '{split}' has a known class, so there is "
+            f"None of the {len(predictions)} images {_of_part(split)}has a known class, so there is "
             "nothing to measure. Give images with labels, or use predict."
         )
     logits = predictions.logits[known].astype(np.float64)
@@ -110,7 +113,8 @@ def _known_rows(predictions: Predictions, split: str) -> _Rows:
         )
     targets, classes = predictions.targets[known], logits.shape[1]
     predicted = logits.argmax(axis=1)
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    with np.errstate(over="ignore"):  # logits may lie further apart than float64 reaches: probability 0
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     each = np.arange(len(known))
     true_logit = logits[each, targets][:, None]
     probability = shifted[each, targets] / shifted.sum(axis=1)
@@ -237,6 +241,10 @@ def _notes(predictions: Predictions, rows: _Rows, support: NDArray[np.int64]) ->
             f"macro F1: {names}{more}."
         )
     return notes
+
+
+def _of_part(split: str) -> str:
+    return "" if split == EVERYTHING else f"of the part '{split}' "
 
 
 def _number(count: int, noun: str, plural: str | None = None) -> str:

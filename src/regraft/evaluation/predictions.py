@@ -34,7 +34,8 @@ class Predictions:
 
     def probabilities(self) -> NDArray[np.float64]:
         """(N, K), rows sum to one."""
-        shifted = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
+        with np.errstate(over="ignore", invalid="ignore"):  # further apart than float64 reaches: probability 0
+            shifted = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
         result: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
         return result
 

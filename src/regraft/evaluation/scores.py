@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}
-_CAUTIONS = {
-    "val": "This is the validation part, not a test part: any choice made by looking at it makes this number "
-    "optimistic. For a number to quote, keep a test part that nothing is chosen on.",
-    "train": "These are the images that the model learned from: this number says nothing about new images.",
-}
+EVERYTHING = "all"  # the part that is no part: every image there is
+_VALIDATION = (
+    "This is the validation part, not a test part: any choice made by looking at it makes this number "
+    "optimistic. For a number to quote, keep a test part that nothing is chosen on."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,8 @@ class Evaluation:
     """What predictions are worth on one part of the data.
 
     Attributes:
-        split: "train", "val" or "test", or what the caller called the part.
+        split: "train", "val" or "test", "all" for everything, or what the caller called the part. A name says
+            nothing about what the model has seen; `seen` does.
         n: images with a known class; everything here is measured on them.
         classes: the K class names.
         scores: accuracy, top_5_accuracy (top_k with k < 5 for few classes, absent for two),
@@ -56,6 +57,7 @@ class Evaluation:
         per_class: one entry a class, in class order.
         confusion: (K, K) counts, rows true, columns predicted.
         notes: sentences that the reader of the numbers must know.
+        seen: how many of the n images the model was trained on.
     """
 
     split: str
@@ -68,23 +70,40 @@ class Evaluation:
     per_class: tuple[ClassScore, ...]
     confusion: NDArray[np.int64]
     notes: tuple[str, ...]
+    seen: int = 0
 
     @property
     def split_word(self) -> str:
-        """What people call this part: training, validation, test."""
-        return SPLIT_WORDS.get(self.split, self.split)
+        """What people call this part: training, validation, test; empty for everything."""
+        return "" if self.split == EVERYTHING else SPLIT_WORDS.get(self.split, self.split)
+
+    @property
+    def accuracy_word(self) -> str:
+        """What people call its accuracy: "test accuracy"; for everything, "accuracy"."""
+        return f"{self.split_word} accuracy".lstrip()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the accuracy tells what to expect of new images: nothing was learned or chosen on these."""
+        return self.seen == 0 and self.split != "val"
 
     @property
     def caution(self) -> str:
-        """What must be said beside every number of this part; empty for a test part."""
-        return _CAUTIONS.get(self.split, "")
+        """What must be said beside every number of this part; empty where the images were new to the model."""
+        if self.seen:
+            was = "was" if self.seen == 1 else "were"
+            return (
+                f"{self.seen:,} of {self.n:,} images {was} in the model's training part: the numbers say little "
+                "about new images."
+            )
+        return _VALIDATION if self.split == "val" else ""
 
     def sentence(self) -> str:
         """The headline for a terminal."""
         low, high = self.intervals["accuracy"]
         images = "1 image" if self.n == 1 else f"{self.n:,} images"
         return (
-            f"{self.split_word} accuracy {self.scores['accuracy']:.3f} "
+            f"{self.accuracy_word} {self.scores['accuracy']:.3f} "
             f"(95 % interval {low:.3f} to {high:.3f}, {images}; "
             f"always answering '{self.baseline_class}' gives {self.baseline_accuracy:.3f})"
         )
@@ -94,6 +113,7 @@ class Evaluation:
         return {
             "split": self.split,
             "n": self.n,
+            "seen": self.seen,
             **self.scores,
             "baseline_accuracy": self.baseline_accuracy,
             "baseline_class": self.baseline_class,

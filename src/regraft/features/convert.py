@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
 import json
+import signal
+import threading
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +25,7 @@ from regraft.backbones.cards import sha256
 from regraft.errors import RunExists
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch import nn
 
@@ -42,12 +45,14 @@ class Converted:
         state_sha256: hash of that file; rows in the store are named by it.
         model: the .xml for OpenVINO, or None where it could not be converted.
         note: what to tell the user: how closely it agrees with torch, or why it could not be converted.
+        fresh: it was converted just now.
     """
 
     weights: Path
     state_sha256: str
     model: Path | None
     note: str
+    fresh: bool = field(default=False, compare=False)
 
 
 def converted(
@@ -62,7 +67,9 @@ def converted(
         state_sha256: hash of the safetensors file that a bundle brings. A bundle's word for its weights' origin
             is not believed: it could make a stranger's weights pass for well-known ones in this cache.
     """
-    wanted = (card.architecture, card.preprocessing.size, _CONVERTER_VERSION)
+    # A newer OpenVINO may convert what an older one could not.
+    version = f"{_CONVERTER_VERSION}, openvino {importlib.metadata.version('openvino')}"
+    wanted = (card.architecture, card.preprocessing.size, version)
     if state_sha256 is not None:
         for path in sorted((cache / "models").glob("[!.]*/model.json")):
             form, facts = _read(path.parent)
@@ -74,7 +81,8 @@ def converted(
     if not (folder / "model.json").exists():
         backbone = build()
         with contextlib.suppress(RunExists), atomic_folder(folder) as temporary:  # another process was faster
-            _convert(backbone, temporary, state_sha256)
+            _convert(backbone, temporary, version, state_sha256)
+        return replace(_read(folder)[0], fresh=True)
     return _read(folder)[0]
 
 
@@ -84,7 +92,7 @@ def _read(folder: Path) -> tuple[Converted, dict[str, Any]]:
     return Converted(folder / "backbone.safetensors", facts["state_sha256"], model, facts["note"]), facts
 
 
-def _convert(backbone: Backbone, folder: Path, state_sha256: str | None) -> None:
+def _convert(backbone: Backbone, folder: Path, version: str, state_sha256: str | None) -> None:
     from safetensors.torch import save_file
 
     card = backbone.card
@@ -92,8 +100,11 @@ def _convert(backbone: Backbone, folder: Path, state_sha256: str | None) -> None
     save_file(_unshared(state), folder / "backbone.safetensors")
     difference: float | None = None
     try:
-        difference = _to_openvino(backbone.module, card, folder)
+        with _interrupt_afterwards():
+            difference = _to_openvino(backbone.module, card, folder)
         note = f"converted for OpenVINO; largest relative difference from torch {difference:.1e}"
+    except (OSError, MemoryError):
+        raise  # says nothing about the network, so nothing must be remembered of it
     except Exception as error:  # noqa: BLE001 - whatever stops the converter, torch runs the network instead
         note = f"not converted for OpenVINO ({type(error).__name__}: {str(error).splitlines()[0][:200]})"
     if difference is not None and not difference <= _TOLERANCE:
@@ -101,13 +112,29 @@ def _convert(backbone: Backbone, folder: Path, state_sha256: str | None) -> None
         difference = None
     facts = {
         "architecture": card.architecture,
-        "version": _CONVERTER_VERSION,
+        "version": version,
         "state_sha256": state_sha256 or sha256(folder / "backbone.safetensors"),
         "size": card.preprocessing.size,
         "converted": difference is not None,
         "note": note,
     }
     (folder / "model.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
+
+
+@contextlib.contextmanager
+def _interrupt_afterwards() -> Iterator[None]:
+    """Hold Ctrl-C back: inside the converter it would come out as a failed conversion, and be remembered as one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if pressed:
+            raise KeyboardInterrupt
 
 
 def _unshared(state: dict[str, Any]) -> dict[str, Any]:
@@ -138,7 +165,7 @@ def _to_openvino(module: nn.Module, card: BackboneCard, folder: Path) -> float:
         expected = module(torch.from_numpy(card.preprocessing.normalise(images))).numpy()
     rows: dict[int, Any] = {}
     runtime = OpenVinoRuntime(folder / "model.xml", card.preprocessing)
-    runtime.run(enumerate(images), lambda index, row: rows.__setitem__(index, row.copy()))
+    runtime.run(2, lambda n: [(n, images[n])], rows.__setitem__)
     actual = np.stack([rows[0], rows[1]])
     return float(np.abs(actual - expected).max() / np.abs(expected).max())
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regraft.atomic import atomic_file
+from regraft.atomic import atomic_file, check_writable
 from regraft.data.manifest import SPLITS, Item, Manifest
 from regraft.data.names import natural_sort, split_of, split_words
 from regraft.errors import DataError, MissingExtra, OptionError, RunExists, SplitError
@@ -34,10 +34,12 @@ class FeatureFile:
     Attributes:
         manifest: one item a row; paths and keys as far as the file has them.
         table: the features; row i belongs to `manifest.items[i]`.
+        about: what the writer said of them: for our own files backbone, views, precision, runtime.
     """
 
     manifest: Manifest
     table: FeatureTable
+    about: dict[str, Any]
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
@@ -52,6 +54,7 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         raise OptionError(f"{target}: features are written as .npz or .parquet; choose one of these endings")
     if target.exists() and not overwrite:
         raise RunExists(f"{target} exists already. Choose another name, or replace it with --overwrite.")
+    check_writable(target)
     if target.suffix.lower() == ".parquet":
         _pyarrow("writing Parquet")
 
@@ -118,7 +121,9 @@ def read_features(path: Path) -> FeatureFile:
         DataError: not such a file, columns missing or of unequal length, or features that are not finite.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such file; expected a feature file (.npz or .parquet)")
+        raise DataError(
+            f"{path}: {'a folder' if path.is_dir() else 'no such file'}; expected a feature file (.npz or .parquet)"
+        )
     if path.suffix.lower() not in _ENDINGS:
         raise DataError(f"{path}: expected a feature file ending in .npz or .parquet")
     try:
@@ -129,7 +134,10 @@ def read_features(path: Path) -> FeatureFile:
 
 
 def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    with np.load(path, allow_pickle=False) as archive:
+    archive = np.load(path, allow_pickle=False)
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise ValueError("a single array; save it with np.savez(FILE, features=..., labels=...)")  # noqa: TRY004
+    with archive:
         return {name: archive[name] for name in archive.files}
 
 
@@ -141,6 +149,8 @@ def _read_parquet(path: Path) -> dict[str, NDArray[Any]]:
     columns = {name: np.array(table.column(name).to_pylist()) for name in table.column_names if name != "features"}
     if "features" in table.column_names:
         columns["features"] = np.array(table.column("features").to_pylist(), np.float32)
+    if b"about" in (table.schema.metadata or {}):
+        columns["about"] = np.array(table.schema.metadata[b"about"].decode())
     return columns
 
 
@@ -154,10 +164,11 @@ def _assemble(path: Path, columns: dict[str, NDArray[Any]]) -> FeatureFile:
     if not np.issubdtype(features.dtype, np.number):
         raise DataError(f"{path}: `features` must be numbers, found {features.dtype}")
     n = len(features)
-    rows = np.ascontiguousarray(features, np.float32)
+    with np.errstate(over="ignore"):
+        rows = np.ascontiguousarray(features, np.float32)
     broken = int((~np.isfinite(rows)).any(axis=1).sum())
     if broken:
-        raise DataError(f"{path}: {broken} of {n} rows of `features` hold NaN or infinite values; remove or mend them")
+        raise DataError(f"{path}: {broken} of {n} rows of `features` hold NaN, infinite or too large values; mend them")
     names = _texts(path, columns, ("paths", "keys"), n) or [f"row {i}" for i in range(n)]
     keys = _texts(path, columns, ("keys",), n)
     labels = _texts(path, columns, ("labels", "label", "y"), n)
@@ -179,7 +190,16 @@ def _assemble(path: Path, columns: dict[str, NDArray[Any]]) -> FeatureFile:
     return FeatureFile(
         Manifest(items, classes, str(path)),
         FeatureTable(tuple(str(i.key) for i in items), rows, (f"file:{fingerprint}",)),
+        _about(columns),
     )
+
+
+def _about(columns: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    try:
+        about = json.loads(str(columns["about"]))
+    except (KeyError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def _texts(path: Path, columns: dict[str, NDArray[Any]], names: tuple[str, ...], n: int) -> list[str] | None:
@@ -188,7 +208,8 @@ def _texts(path: Path, columns: dict[str, NDArray[Any]], names: tuple[str, ...],
             values = columns[name]
             if values.shape != (n,):
                 raise DataError(f"{path}: `{name}` has shape {values.shape}, but there are {n} rows of features")
-            return ["" if value is None else str(value) for value in values.tolist()]
+            # NaN is how a column of numbers says that one is missing.
+            return ["" if value is None or value != value else str(value) for value in values.tolist()]  # noqa: PLR0124
     return None
 
 

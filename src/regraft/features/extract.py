@@ -1,14 +1,12 @@
 """Extraction: every image of a manifest through a frozen backbone, once.
 
-Decoding (threads) and inference (the runtime's own threads) overlap; only a bounded number of images is in
-memory at any time. Rows go to the store in segments every few seconds, so a killed extraction loses little.
+Decoding and inference share the runtime's threads, and only a bounded number of images is in memory at any time.
+Rows go to the store in segments every few seconds, so a killed extraction loses little.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,12 +16,11 @@ import numpy as np
 from regraft.data.decode import MAX_PIXELS, decode
 from regraft.data.manifest import Skipped, sha256_of
 from regraft.errors import ImageRejected
-from regraft.features.runtime import cores
 from regraft.features.store import Store
 from regraft.features.table import FeatureTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -63,17 +60,15 @@ class Extraction:
 
 @dataclass
 class _Job:
-    """One extraction: what stays the same for all chunks, and what accumulates."""
+    """One extraction: what stays the same for all chunks, and what accumulates (from several threads)."""
 
     spaces: Sequence[FeatureSpace]
     stores: Sequence[Store]
     lacking: Sequence[set[str]]
     runtime: Runtime
     max_pixels: int
-    pool: ThreadPoolExecutor
-    rejected: dict[str, str] = field(default_factory=dict)
-    computed: int = 0
-    decode_seconds: float = 0.0
+    rejected: dict[str, str]
+    decode_seconds: list[float] = field(default_factory=list)
 
 
 def _silent(done: int, total: int) -> None:
@@ -112,9 +107,8 @@ def extract(
     rejected: dict[str, str] = {}
     job: _Job | None = None
     if todo:
-        with ThreadPoolExecutor(cores(), thread_name_prefix="decode") as pool:
-            job = _Job(spaces, stores, lacking, runtime(), max_pixels, pool, rejected)
-            _run(job, todo, on_progress)
+        job = _Job(spaces, stores, lacking, runtime(), max_pixels, rejected)
+        _run(job, todo, on_progress)
     kept = tuple(item for item in items if str(item.key) not in rejected)
     keys = [str(item.key) for item in kept]
     gathered = [store.gather(keys) for store in stores]
@@ -129,8 +123,8 @@ def extract(
         tuple(Skipped(i.path, rejected[str(i.key)]) for i in items if str(i.key) in rejected),
         {item.path: notes_by_key[str(item.key)] for item in kept if item.key in notes_by_key},
         len(first) - len(todo),
-        0 if job is None else job.computed,
-        0.0 if job is None else job.decode_seconds,
+        len(todo) - len(rejected),
+        sum(job.decode_seconds) if job is not None else 0.0,
         time.perf_counter() - started,
     )
 
@@ -166,25 +160,28 @@ def _run_chunk(job: _Job, chunk: Sequence[Item]) -> None:
     rows: list[dict[str, NDArray[np.float32]]] = [{} for _ in range(views)]
     notes: dict[str, list[str]] = {}
 
-    def inputs() -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        decoded = _in_order(chunk, job.spaces[0].preprocessing, job.max_pixels, job.pool)
-        for position, (pixels, said, seconds) in enumerate(decoded):
-            key = str(chunk[position].key)
-            job.decode_seconds += seconds
-            if isinstance(pixels, str):
-                job.rejected[key] = pixels
-                continue
-            job.computed += 1
-            if said:
-                notes[key] = list(said)
-            for view, space in enumerate(job.spaces):
-                if key in job.lacking[view]:
-                    yield position * views + view, pixels if space.view == "plain" else _flipped(pixels)
+    def load(position: int) -> list[tuple[int, NDArray[np.uint8]]]:
+        item = chunk[position]
+        key, began = str(item.key), time.thread_time()
+        try:
+            pixels, said = _decode(item, job.spaces[0].preprocessing, job.max_pixels)
+        except ImageRejected as error:
+            job.rejected[key] = error.reason
+            return []
+        finally:
+            job.decode_seconds.append(time.thread_time() - began)
+        if said:
+            notes[key] = list(said)
+        return [
+            (position * views + view, pixels if space.view == "plain" else _flipped(pixels))
+            for view, space in enumerate(job.spaces)
+            if key in job.lacking[view]
+        ]
 
     def on_row(index: int, row: NDArray[np.float32]) -> None:
         rows[index % views][str(chunk[index // views].key)] = np.array(row, np.float32)
 
-    job.runtime.run(inputs(), on_row)
+    job.runtime.run(len(chunk), load, on_row)
     for store, found in zip(job.stores, rows, strict=True):
         if found:
             store.append(list(found), np.stack(list(found.values())), {k: v for k, v in notes.items() if k in found})
@@ -194,38 +191,18 @@ def _flipped(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels[:, ::-1])
 
 
-_Ready = tuple["NDArray[np.uint8] | str", tuple[str, ...], float]
+def _decode(item: Item, preprocessing: Preprocessing, max_pixels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Read, check that the bytes are those that were hashed, decode and preprocess.
 
-
-def _in_order(
-    chunk: Sequence[Item], preprocessing: Preprocessing, max_pixels: int, pool: ThreadPoolExecutor
-) -> Iterator[_Ready]:
-    """Decoded images (or why not), in order, while at most a few wait in memory."""
-    waiting: deque[Future[_Ready]] = deque()
-    ahead = 8 * cores()
-    try:
-        for item in chunk:
-            if len(waiting) == ahead:
-                yield waiting.popleft().result()
-            waiting.append(pool.submit(_load, item, preprocessing, max_pixels))
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
-
-
-def _load(item: Item, preprocessing: Preprocessing, max_pixels: int) -> _Ready:
-    """Read, check that the bytes are those that were hashed, decode and preprocess."""
-    began = time.thread_time()
+    Raises:
+        ImageRejected: with the reason.
+    """
     try:
         with open(item.path, "rb") as handle:  # noqa: PTH123 - a path may hold bytes that are not UTF-8
             data = handle.read()
-        if sha256_of(data) != item.key:
-            return "changed while it was being read; run again", (), time.thread_time() - began
-        decoded = decode(data, path=item.path, max_pixels=max_pixels, at_least=preprocessing.at_least())
-        return preprocessing(decoded.image), decoded.notes, time.thread_time() - began
-    except ImageRejected as error:
-        return error.reason, (), time.thread_time() - began
     except OSError as error:
-        return f"cannot be read ({error.strerror or error})", (), time.thread_time() - began
+        raise ImageRejected(item.path, f"cannot be read ({error.strerror or error})") from error
+    if sha256_of(data) != item.key:
+        raise ImageRejected(item.path, "changed while it was being read; run again")
+    decoded = decode(data, path=item.path, max_pixels=max_pixels, at_least=preprocessing.at_least())
+    return preprocessing(decoded.image), decoded.notes

@@ -27,13 +27,15 @@ class Frozen:
         spaces: where its rows belong, one for each view.
         runtime: makes the runtime; call it only when something must be computed.
         weights: its state dict as safetensors, in the cache.
-        notes: what the user should know (conversion, precision that will really run).
+        conversion: how closely the converted network agrees with torch, or why it was not converted.
+        notes: what the user should be told now (a new conversion, another runtime or precision than asked for).
     """
 
     card: BackboneCard
     spaces: tuple[FeatureSpace, ...]
     runtime: Callable[[], Runtime]
     weights: Path
+    conversion: str
     notes: tuple[str, ...]
 
 
@@ -74,7 +76,8 @@ def frozen(
     """
     check_options(runtime, precision, views)
     form = converted(card, build, cache, state_sha256=state_sha256)
-    chosen, notes = choose_runtime(runtime), [form.note]
+    chosen = choose_runtime(runtime)
+    notes = [form.note] if form.fresh or form.model is None else []
     if chosen == "openvino" and form.model is None:
         chosen = "torch"
         notes.append("torch runs it instead, on the CPU more slowly")
@@ -92,7 +95,7 @@ def frozen(
             return OpenVinoRuntime(form.model, preprocessing, precision)
         return TorchRuntime(build().module, preprocessing, precision)
 
-    return Frozen(card, spaces, start, form.weights, tuple(notes))
+    return Frozen(card, spaces, start, form.weights, form.note, tuple(notes))
 
 
 def _openvino_has_bf16() -> bool:

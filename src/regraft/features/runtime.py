@@ -9,27 +9,48 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
 from regraft.errors import OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
     from torch import nn
 
     from regraft.backbones.preprocessing import Preprocessing
 
+    Load = Callable[[int], Iterable[tuple[int, NDArray[np.uint8]]]]
     OnRow = Callable[[int, NDArray[np.float32]], None]
 
+T = TypeVar("T")
+
 PRECISIONS = ("f32", "bf16")
+_AHEAD = 128
 _TORCH_BATCH = {"cuda": 64, "cpu": 8}
+
+
+def _in_order(pool: ThreadPoolExecutor, work: Callable[[int], T], count: int) -> Iterator[T]:
+    """Results of `work(0) .. work(count - 1)`, in order, while only a bounded number waits in memory."""
+    waiting: deque[Future[T]] = deque()
+    try:
+        for position in range(count):
+            if len(waiting) == _AHEAD:
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(work, position))
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
 class Runtime(Protocol):
@@ -45,8 +66,14 @@ class Runtime(Protocol):
     precision: str
     device: str
 
-    def run(self, images: Iterable[tuple[int, NDArray[np.uint8]]], on_row: OnRow) -> None:
-        """Run (index, uint8 (H, W, 3)) pairs; `on_row(index, features (D,))` is called once for each."""
+    def run(self, count: int, load: Load, on_row: OnRow) -> None:
+        """Call `load(n)` for n = 0 .. count - 1 in threads, run what it gives, and tell each row once.
+
+        Args:
+            count: number of loads.
+            load: gives (index, uint8 (H, W, 3)) pairs, none where there is nothing to run. Called in threads.
+            on_row: told (index, features (D,)) in the calling thread, in the order of the loads.
+        """
         ...
 
 
@@ -110,11 +137,12 @@ class OpenVinoRuntime:
             [255.0 * m for m in self.preprocessing.mean]
         ).scale([255.0 * s for s in self.preprocessing.std])
         self._streams = cores()
+        self._own = threading.local()
         options = {
             "INFERENCE_PRECISION_HINT": self.precision,
             "NUM_STREAMS": self._streams,
             "INFERENCE_NUM_THREADS": self._streams,
-            # Decoding threads share the processors, so inference threads must be free to move.
+            # Decoding shares the processors, so inference threads must be free to move.
             "ENABLE_CPU_PINNING": False,
         }
         self._compiled: Any = core.compile_model(steps.build(), "CPU", options)
@@ -122,31 +150,26 @@ class OpenVinoRuntime:
         self.precision = "bf16" if "bf16" in actual or "bfloat16" in actual else "f32"
         self.device = str(core.get_property("CPU", "FULL_DEVICE_NAME"))
 
-    def run(self, images: Iterable[tuple[int, NDArray[np.uint8]]], on_row: OnRow) -> None:
+    def run(self, count: int, load: Load, on_row: OnRow) -> None:
         """See `Runtime.run`.
 
-        Requests are waited for in turn. OpenVINO's own queue with Python callbacks is not used: its threads
-        then need the interpreter's lock while it is being torn down, and now and then that never ends.
+        Each worker loads an image and waits for its inference, so there are never more busy threads than cores:
+        decoding and inference share them without pushing each other out of the caches.
         """
-        free = [self._compiled.create_infer_request() for _ in range(2 * self._streams)]
-        running: deque[tuple[Any, int]] = deque()
 
-        def collect() -> Any:
-            request, index = running.popleft()
-            request.wait()
-            on_row(index, request.get_output_tensor(0).data[0])
-            return request
+        def work(position: int) -> list[tuple[int, NDArray[np.float32]]]:
+            return [(index, self._infer(image)) for index, image in load(position)]
 
-        try:
-            for index, image in images:
-                request = free.pop() if free else collect()
-                request.start_async({0: image[None]})
-                running.append((request, index))
-            while running:
-                collect()
-        finally:
-            for request, _ in running:  # only after an error: nothing may run on while objects are torn down
-                request.wait()
+        with ThreadPoolExecutor(self._streams, thread_name_prefix="regraft") as pool:
+            for rows in _in_order(pool, work, count):
+                for index, row in rows:
+                    on_row(index, row)
+
+    def _infer(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if not hasattr(self._own, "request"):
+            self._own.request = self._compiled.create_infer_request()
+        self._own.request.infer({0: image[None]}, share_inputs=True)
+        return np.array(self._own.request.get_output_tensor(0).data[0], np.float32)
 
 
 @dataclass
@@ -172,17 +195,19 @@ class TorchRuntime:
         self.module.to(self.device).to(memory_format=torch.channels_last)
         self.module.eval().requires_grad_(requires_grad=False)
 
-    def run(self, images: Iterable[tuple[int, NDArray[np.uint8]]], on_row: OnRow) -> None:
+    def run(self, count: int, load: Load, on_row: OnRow) -> None:
         """See `Runtime.run`. Every batch has the same size (the last is filled up), so kernels stay the same."""
         size = _TORCH_BATCH[self.device]
         indices: list[int] = []
         batch: list[NDArray[np.uint8]] = []
-        for index, image in images:
-            indices.append(index)
-            batch.append(image)
-            if len(batch) == size:
-                self._forward(indices, batch, on_row)
-                indices, batch = [], []
+        with ThreadPoolExecutor(cores(), thread_name_prefix="regraft") as pool:
+            for images in _in_order(pool, lambda position: list(load(position)), count):
+                for index, image in images:
+                    indices.append(index)
+                    batch.append(image)
+                    if len(batch) == size:
+                        self._forward(indices, batch, on_row)
+                        indices, batch = [], []
         if batch:
             self._forward(indices, batch + [batch[-1]] * (size - len(batch)), on_row)
 

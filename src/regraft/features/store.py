@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regraft.atomic import atomic_file, remove_leftovers, write_text
+from regraft.atomic import atomic_file, check_writable, remove_leftovers, write_text
+from regraft.errors import CannotWrite, OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,6 +40,21 @@ def cache_folder() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("regraft", appauthor=False))
+
+
+def usable_cache(folder: Path) -> Path:
+    """The folder itself.
+
+    Raises:
+        OptionError: nothing can be kept there.
+    """
+    try:
+        check_writable(folder / "features")
+    except CannotWrite as error:
+        raise OptionError(
+            f"the cache folder {folder} cannot be used ({error}) Set REGRAFT_CACHE_DIR to a folder that can be written."
+        ) from error
+    return folder
 
 
 @dataclass(frozen=True)

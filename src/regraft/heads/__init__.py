@@ -69,7 +69,7 @@ def load(name: str, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -
         head: Head = module.from_arrays(arrays, settings)
     except (KeyError, TypeError) as error:
         raise BundleError(
-            f"the saved {name} head does not have the parts this version of Regraft expects ({error}). "
+            f"the saved {name} head does not have the parts this version of Regraft expects. "
             "Use the version that wrote it, or train again."
         ) from error
     return head

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 # Rows have a mean squared norm of 1 after scaling, whatever the number of features: C and gamma mean the
 # same for every backbone, and gamma = 1 is what scikit-learn calls "scale".
 _GRID: dict[str, tuple[dict[str, Any], ...]] = {
-    "linear": tuple({"kernel": "linear", "gamma": 0.0, "C": c} for c in (0.1, 1.0, 10.0)),
+    "linear": tuple({"kernel": "linear", "C": c} for c in (0.1, 1.0, 10.0)),
     "rbf": tuple({"kernel": "rbf", "gamma": g, "C": c} for g in (0.3, 1.0) for c in (1.0, 10.0, 100.0)),
 }
-_ASSUMED = {"linear": {"C": 1.0, "gamma": 0.0}, "rbf": {"C": 10.0, "gamma": 0.3}}
+_ASSUMED = {"linear": {"C": 1.0}, "rbf": {"C": 10.0, "gamma": 0.3}}
 KERNELS = tuple(_GRID)
 _TRIAL_ROWS = 2000
 _MAX_ROWS = 5000  # the kernel matrix of 5,000 rows takes 200 MB, and the time grows with its size or worse
@@ -178,7 +178,7 @@ def _score(
     own, other = scaling(learn.features), scaling(held_out)
     kernels, scores = {}, []
     for candidate in candidates:
-        key = (candidate["kernel"], candidate["gamma"])
+        key = (candidate["kernel"], candidate.get("gamma"))
         if key not in kernels:
             linear = candidate["kernel"] == "linear"
             kernels[key] = [x @ own.T if linear else _rbf(x, own, candidate["gamma"]) for x in (own, other)]
@@ -198,7 +198,7 @@ def _fit_all(rows: TrainingRows, chosen: dict[str, Any]) -> SupportVectorMachine
     support = coefficients.any(axis=1)
     return SupportVectorMachine(
         kernel=chosen["kernel"],
-        gamma=chosen["gamma"],
+        gamma=chosen.get("gamma", 0.0),
         scaling=scaling,
         vectors=vectors[:0] if linear else vectors[support],
         coefficients=exact.T @ coefficients if linear else coefficients[support],

@@ -5,7 +5,8 @@
       head.safetensors       the head's arrays
       backbone.safetensors   the backbone's weights (absent where features came from a file)
 
-Reading never runs code from the folder: safetensors and JSON only, each file checked against its hash.
+Reading never runs code from the folder: safetensors and JSON only, each file checked against its hash, which
+bundle.json holds beside its own.
 """
 
 from __future__ import annotations
@@ -17,18 +18,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft import heads
-from regraft.backbones.backbone import Backbone, BackboneCard
+from regraft.backbones.backbone import Backbone
 from regraft.backbones.cards import sha256
 from regraft.errors import BundleError
+from regraft.inference.checks import SELF, content_sha256, head_fits, read_card, wrong_with
 
 if TYPE_CHECKING:
+    from regraft.backbones.backbone import BackboneCard
     from regraft.heads.head import Head
 
 FORMAT = 1
+FEATURES_ONLY = (
+    "This model was trained on a feature file and has no backbone, so it cannot look at images; it can only be "
+    "evaluated on feature files: regraft evaluate MODEL --features FILE"
+)
 _HEAD, _BACKBONE, _FACTS = "head.safetensors", "backbone.safetensors", "bundle.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Bundle:
     """A trained model.
 
@@ -56,6 +63,12 @@ class Bundle:
     folder: Path | None = None
     state_sha256: str | None = None
 
+    def __repr__(self) -> str:
+        """One line; weights and facts are too long to print."""
+        backbone = "a feature file" if self.card is None else self.card.name
+        folder = "" if self.folder is None else f", {str(self.folder)!r}"
+        return f"Bundle({self.head.name} on {backbone}, {len(self.classes)} classes{folder})"
+
     def build(self) -> Backbone:
         """The backbone with this bundle's own weights, as torch builds it.
 
@@ -64,7 +77,7 @@ class Bundle:
             CheckpointError: its weights do not fit the architecture of the installed zoo.
         """
         if self.card is None or self.folder is None:
-            raise BundleError("this bundle was trained on a feature file and has no backbone: give it features")
+            raise BundleError(FEATURES_ONLY)
         from regraft.backbones.catalogue import build_module
         from regraft.checkpoints.match import match, require
         from regraft.checkpoints.read import read_state_dict
@@ -90,7 +103,7 @@ def write_bundle(bundle: Bundle, folder: Path, weights: Path | None) -> None:
     if weights is not None:
         shutil.copyfile(weights, folder / _BACKBONE)
         files.append(_BACKBONE)
-    content = {
+    content: dict[str, Any] = {
         "format": FORMAT,
         "classes": list(bundle.classes),
         "head": {"name": bundle.head.name, "settings": bundle.head.settings()},
@@ -102,6 +115,7 @@ def write_bundle(bundle: Bundle, folder: Path, weights: Path | None) -> None:
         "facts": bundle.facts,
         "sha256": {name: sha256(folder / name) for name in files},
     }
+    content[SELF] = content_sha256(content)
     (folder / _FACTS).write_text(json.dumps(content, indent=1, ensure_ascii=True) + "\n", "utf-8")
 
 
@@ -109,43 +123,69 @@ def read_bundle(place: Path) -> Bundle:
     """Read a bundle, from its own folder or from a run that holds one.
 
     Raises:
-        BundleError: no bundle there, one of another format, or one whose files do not match their hashes.
+        BundleError: no bundle there, one of another format, or one that was changed or damaged after it was
+            written, in its files or in what bundle.json says of them.
     """
     folder = place / "bundle" if (place / "bundle" / _FACTS).is_file() else place
+    if not place.exists():
+        raise BundleError(
+            f"{place} does not exist. Expected a run (as `regraft train` leaves it) or its `bundle` folder."
+        )
     if not (folder / _FACTS).is_file():
         raise BundleError(
             f"{place} holds no bundle. Expected a run (as `regraft train` leaves it) or its `bundle` folder."
         )
+    content = _read_facts(folder)
+    _check_files(folder, content["sha256"], {_HEAD} if content["backbone"] is None else {_HEAD, _BACKBONE})
+    return _assemble(folder, content)
+
+
+def _damaged(folder: Path, what: str) -> BundleError:
+    return BundleError(f"{folder} is damaged: {what}. Copy it again.")
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    """The content of bundle.json, of this format, unchanged since it was written, and with everything in it."""
     try:
         content = json.loads((folder / _FACTS).read_text("utf-8"))
-        if content["format"] != FORMAT:
-            raise BundleError(
-                f"{folder} is of bundle format {content['format']}; this Regraft reads {FORMAT}. Install a newer one."
-            )
-        _check_files(folder, content["sha256"])
-        return _assemble(folder, content)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{folder} is damaged ({type(error).__name__}: {error}). Copy it again.") from error
+    except OSError as error:
+        raise BundleError(f"{folder / _FACTS} cannot be read ({error.strerror or error}).") from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(folder, f"{_FACTS} is not JSON") from error
+    if type(content) is not dict or type(content.get("format")) is not int:
+        raise _damaged(folder, f"{_FACTS} does not say which format it has")
+    if content["format"] != FORMAT:
+        raise BundleError(
+            f"{folder} is of bundle format {content['format']}; this Regraft reads {FORMAT}. Install a newer one."
+        )
+    if content.get(SELF) != content_sha256(content):
+        raise _damaged(folder, f"{_FACTS} was changed after it was written")
+    if what := wrong_with(content):
+        raise _damaged(folder, f"{_FACTS} was changed, {what}")
+    return {"backbone": None, **content}
 
 
-def _check_files(folder: Path, hashes: dict[str, str]) -> None:
-    for name, expected in hashes.items():
-        if name not in {_HEAD, _BACKBONE}:
-            raise BundleError(f"{folder}: bundle.json names a file {name!r} that does not belong in a bundle")
+def _check_files(folder: Path, hashes: dict[str, Any], needed: set[str]) -> None:
+    for name in sorted(hashes.keys() - needed):
+        raise BundleError(f"{folder}: bundle.json names a file {name!r} that does not belong in this bundle")
+    for name in sorted(needed):
+        if name not in hashes:
+            raise _damaged(folder, f"{_FACTS} has no checksum of {name}")
         if not (folder / name).is_file():
             raise BundleError(f"{folder} is incomplete: {name} is missing. Copy the whole folder.")
-        if sha256(folder / name) != expected:
+        try:
+            found = sha256(folder / name)
+        except OSError as error:
+            raise BundleError(f"{folder / name} cannot be read ({error.strerror or error}).") from error
+        if found != hashes[name]:
             raise BundleError(f"{folder}: {name} was changed or damaged after it was written. Copy it again.")
 
 
 def _assemble(folder: Path, content: dict[str, Any]) -> Bundle:
-    from safetensors.numpy import load_file
-
-    card = content["backbone"]
     return Bundle(
         classes=tuple(content["classes"]),
-        head=heads.load(content["head"]["name"], load_file(folder / _HEAD), content["head"]["settings"]),
-        card=None if card is None else BackboneCard.from_dict(card),
+        head=_read_head(folder, content),
+        card=None if content["backbone"] is None else read_card(content["backbone"]),
         views=content["views"],
         precision=content["precision"],
         runtime=content["runtime"],
@@ -154,3 +194,26 @@ def _assemble(folder: Path, content: dict[str, Any]) -> Bundle:
         folder=folder,
         state_sha256=content["sha256"].get(_BACKBONE),
     )
+
+
+def _read_head(folder: Path, content: dict[str, Any]) -> Head:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    name, width, classes = content["head"]["name"], content["feature_dim"], len(content["classes"])
+    if name not in heads.NAMES:
+        raise BundleError(
+            f"{folder} has the head {name!r}, which this Regraft does not know (it knows {', '.join(heads.NAMES)}). "
+            "A newer Regraft may be needed."
+        )
+    try:
+        arrays = load_file(folder / _HEAD)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(folder, f"{_HEAD} cannot be read") from error
+    head = heads.load(name, arrays, content["head"]["settings"])
+    if not head_fits(head, width, classes):
+        raise _damaged(
+            folder,
+            f"its head does not turn {width} features (the 'feature_dim' of {_FACTS}) into {classes} classes",
+        )
+    return head

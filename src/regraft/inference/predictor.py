@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
+import shutil
+import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,20 +17,22 @@ import numpy as np
 
 from regraft.data.decode import MAX_PIXELS
 from regraft.data.manifest import Item, hash_items
-from regraft.errors import BundleError, DataError
+from regraft.errors import BundleError, DataError, OptionError
 from regraft.evaluation.predictions import Predictions
 from regraft.features.extract import extract
-from regraft.features.frozen import frozen
-from regraft.features.store import cache_folder
-from regraft.inference.bundle import read_bundle
+from regraft.features.frozen import check_options, frozen
+from regraft.features.store import cache_folder, usable_cache
+from regraft.inference.bundle import FEATURES_ONLY, read_bundle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from regraft.data.manifest import Manifest
     from regraft.features.frozen import Frozen
     from regraft.features.table import FeatureTable
     from regraft.inference.bundle import Bundle
+
+_TOLD = 40  # characters of a wrong value that an error repeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +60,7 @@ def _silent(done: int, total: int) -> None:
     del done, total
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Predictor:
     """A model that is ready to predict. Made by `load`.
 
@@ -66,6 +74,10 @@ class Predictor:
     cache: Path
     runtime: str = "auto"
 
+    def __repr__(self) -> str:
+        """One line."""
+        return f"Predictor({self.bundle!r}, runtime={self.runtime!r})"
+
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names."""
@@ -73,7 +85,7 @@ class Predictor:
 
     def predict(
         self,
-        paths: Sequence[str | os.PathLike[str]],
+        paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
         *,
         max_pixels: int = MAX_PIXELS,
         on_progress: Callable[[int, int], None] = _silent,
@@ -81,14 +93,15 @@ class Predictor:
         """Predict images, in order; files that cannot be read give a `Prediction` with `error`, and no exception.
 
         Args:
-            paths: image files.
+            paths: image files; one alone need not be in a list.
             max_pixels: images with more are not decoded.
             on_progress: told the number of images done and the total to be computed.
 
         Raises:
             BundleError: the model was trained on a feature file and cannot look at images.
+            OptionError: what is no path of a file.
         """
-        names = [os.fspath(path) for path in paths]
+        names = _paths(paths)
         items, lost = hash_items([Item(name) for name in names])
         ready = self.ready()
         extraction = extract(
@@ -127,9 +140,7 @@ class Predictor:
         """
         card = self.bundle.card
         if card is None:
-            raise BundleError(
-                "this model was trained on a feature file, so it cannot look at images: give it features (--features)"
-            )
+            raise BundleError(FEATURES_ONLY)
         return frozen(
             card,
             self.bundle.build,
@@ -159,19 +170,64 @@ class Predictor:
         )
 
 
+def _path(value: object, meant: str) -> str:
+    """The path that a str or os.PathLike names."""
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str):
+        raise OptionError(f"expected {meant}, a str or os.PathLike, but was given {_told(value)}")
+    return path
+
+
+def _paths(given: object) -> list[str]:
+    meant = "the path of an image file"
+    if isinstance(given, str | os.PathLike):
+        return [_path(given, meant)]
+    if isinstance(given, bytes | bytearray | memoryview) or not isinstance(given, Iterable):
+        raise OptionError(f"expected {meant}, or several of them in a list, but was given {_told(given)}")
+    return [_path(one, meant) for one in given]
+
+
+def _told(value: object) -> str:
+    text = " ".join(repr(value).split())
+    return f"{text if len(text) <= _TOLD else text[:_TOLD] + '...'} ({type(value).__name__})"
+
+
+@lru_cache(maxsize=1)
+def _temporary_cache() -> Path:
+    """A cache folder that ends with this process."""
+    folder = tempfile.mkdtemp(prefix="regraft-cache-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+def _cache_or_temporary(folder: Path) -> Path:
+    """The cache folder, or a temporary one with a warning: a bundle is complete and needs no cache to predict."""
+    try:
+        return usable_cache(folder)
+    except OptionError as error:
+        try:
+            temporary = _temporary_cache()
+        except OSError:
+            raise error from None
+        logging.getLogger("regraft").warning("%s Until then a temporary folder takes its place: %s", error, temporary)
+        return temporary
+
+
 def load(
     run: str | os.PathLike[str], *, runtime: str = "auto", cache: str | os.PathLike[str] | None = None
 ) -> Predictor:
     """Load a trained model from a run folder or from a bundle that was copied elsewhere.
 
     Args:
-        run: a run folder, or its `bundle` folder.
+        run: a run folder, or its `bundle` folder, or the `Run` that training gave.
         runtime: "auto" (as it was trained), "openvino" or "torch".
         cache: where features and the converted backbone are kept; by default REGRAFT_CACHE_DIR or the
-            platform's cache folder.
+            platform's cache folder. Where nothing can be written there, a temporary folder takes its place,
+            with a warning.
 
     Raises:
         BundleError: no usable bundle there.
+        OptionError: an unknown runtime, or what is no path.
 
     Example:
         >>> import regraft
@@ -179,5 +235,8 @@ def load(
         >>> model.predict(["a.jpg"])[0].label  # doctest: +SKIP
         'nominal'
     """
-    bundle = read_bundle(Path(run))
-    return Predictor(bundle, cache_folder() if cache is None else Path(cache), runtime)
+    check_options(runtime, "f32", "none")
+    kept = None if cache is None else Path(_path(cache, "the cache folder"))
+    bundle = read_bundle(Path(_path(run, "a run or bundle folder")))
+    folder = cache_folder() if kept is None else kept
+    return Predictor(bundle, folder if bundle.card is None else _cache_or_temporary(folder), runtime)

@@ -22,7 +22,7 @@ _ENDINGS = (".csv", ".json", ".parquet")
 
 
 def images_of(named: Iterable[str]) -> list[str]:
-    """Files as they are named, and the images in folders (recursively, in natural order).
+    """Files as they are named, and the images in folders (recursively, in natural order), below their folder's name.
 
     A named file that does not exist stays in the list: its answer will say so.
 
@@ -37,7 +37,8 @@ def images_of(named: Iterable[str]) -> list[str]:
         found = [item.path for item in read_folder(name).items]
         if not found:
             raise DataError(f"{name}: no images in this folder")
-        paths += found
+        root = os.path.abspath(name)  # noqa: PTH100 - links stay unresolved, as in read_folder
+        paths += [os.path.join(name, os.path.relpath(path, root)) for path in found]  # noqa: PTH118 - "./a" stays
     return paths
 
 

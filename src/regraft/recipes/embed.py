@@ -10,8 +10,8 @@ from typing import Literal
 from regraft.data.decode import MAX_PIXELS
 from regraft.features.external import check_target, write_features
 from regraft.features.frozen import check_options
-from regraft.features.store import cache_folder
-from regraft.recipes.gather import Gathered, Source, gather, prepare_backbone, read_and_hash
+from regraft.features.store import cache_folder, usable_cache
+from regraft.recipes.gather import Gathered, Source, check_numbers, gather, prepare_backbone, read_and_hash
 from regraft.recipes.listen import Clock, Listener
 
 _LISTENER = Listener()
@@ -62,10 +62,11 @@ def embed(
     """
     clock = Clock()
     check_options(runtime, precision, views)
+    check_numbers(max_rejected=max_rejected, max_pixels=max_pixels)
     target = None if output is None else Path(output)
     if target is not None:
         check_target(target, overwrite=overwrite)
-    cache = cache_folder()
+    cache = usable_cache(cache_folder())
     source = Source(data, root, label, path_column, split_column, group_column)
     manifest, lost = read_and_hash(source, clock, listener, labelled=False)
     ready = prepare_backbone(backbone, cache, clock, listener, runtime=runtime, precision=precision, views=views)

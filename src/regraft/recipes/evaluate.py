@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import time
 from dataclasses import replace
@@ -13,7 +14,7 @@ from regraft.data.decode import MAX_PIXELS
 from regraft.errors import DataError, OptionError
 from regraft.evaluation.metrics import evaluate as measure
 from regraft.inference.predictor import load
-from regraft.recipes.gather import Gathered, Source, gather, gather_file, read_and_hash
+from regraft.recipes.gather import Gathered, Source, check_numbers, gather, gather_file, read_and_hash
 from regraft.recipes.listen import Clock, Listener
 from regraft.recipes.run import Finished, Run, choose_folder, command_line, write_run
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _LISTENER = Listener()
 _EVERYTHING = "all"
+_SHOWN = 5
 
 
 def evaluate(
@@ -74,27 +76,34 @@ def evaluate(
     clock = Clock()
     if listener.started is not None:
         clock.add("import", time.perf_counter() - listener.started)
+    check_numbers(seed=seed, max_rejected=max_rejected, max_pixels=max_pixels)
     predictor = load(model, runtime=runtime)
     where = Path(model).resolve()
     home = where if (where / "bundle").is_dir() else where.parent
-    name = f"{home.name}-evaluate"
-    target = choose_folder(run, name, overwrite=overwrite)
+    target = choose_folder(run, f"{home.name}-evaluate", overwrite=overwrite)
+    if target.resolve() in {home, where}:
+        raise OptionError(f"--run {target} is the model itself; choose another folder for its evaluation")
     source = None if data is None else Source(data, root, label, path_column, split_column, group_column)
     if source is None and features is None and (home / "manifest.csv").is_file():
         source = Source(home / "manifest.csv")
     if features is not None:
-        ready, gathered = None, gather_file(Path(features), source, clock, listener)
-        gathered = _part(gathered, _which(gathered.manifest, split))
+        ready = None
+        gathered = gather_file(Path(features), source, clock, listener, max_rejected=max_rejected)
+        _check_same_features(gathered, predictor, Path(features), listener)
+        wanted = _which(gathered.manifest, split)
+        gathered = _part(gathered, wanted)
+        notes = _unknown_labels(gathered.manifest, predictor, listener)
+    elif source is None:
+        raise OptionError(f"{model} is a bundle without its run: name the data to evaluate it on")
     else:
-        if source is None:
-            raise OptionError(f"{model} is a bundle without its run: name the data to evaluate it on")
         manifest, lost = read_and_hash(source, clock, listener, labelled=True)
         wanted = _which(manifest, split)
-        items = tuple(i for i in manifest.items if wanted in {i.split, _EVERYTHING})
+        manifest = replace(manifest, items=tuple(i for i in manifest.items if wanted in {i.split, _EVERYTHING}))
+        notes = _unknown_labels(manifest, predictor, listener)  # before the long part
         with clock.phase("backbone"):
             ready = predictor.ready()
         gathered = gather(
-            replace(manifest, items=items),
+            manifest,
             lost,
             ready,
             predictor.cache,
@@ -104,17 +113,13 @@ def evaluate(
             max_rejected=max_rejected,
         )
         gathered = _part(gathered, wanted)
-    notes = (
-        *_unknown_labels(gathered.manifest, predictor, listener),
-        *_seen(gathered.manifest, home, listener),
-    )
+    seen = _count_seen(gathered.manifest, home)
     with clock.phase("evaluate"):
         predictions = predictor.predictions(gathered.manifest, gathered.table)
-        name_of_part = gathered.manifest.items[0].split or _EVERYTHING
-        if any(item.split != name_of_part for item in gathered.manifest.items):
-            name_of_part = _EVERYTHING
-        evaluation = measure(predictions, split=name_of_part, seed=seed)
+        evaluation = measure(predictions, split=wanted, seed=seed, seen=seen)
     listener.say(evaluation.sentence())
+    if evaluation.caution:
+        listener.warn(evaluation.caution)
     facts = {
         "command": command_line(evaluate, options),
         "options": options,
@@ -123,8 +128,34 @@ def evaluate(
         "backbone": None if predictor.bundle.card is None else predictor.bundle.card.name,
         "selection": "",
     }
-    finished = Finished(name, facts, gathered, None, {name_of_part: predictions}, {name_of_part: evaluation}, notes)
+    finished = Finished(target.name, facts, gathered, None, {wanted: predictions}, {wanted: evaluation}, tuple(notes))
     return write_run(finished, target, None, ready, clock, overwrite=overwrite)
+
+
+def _check_same_features(gathered: Gathered, predictor: Predictor, features: Path, listener: Listener) -> None:
+    """Features of another network or view have the same shape and mean something else."""
+    bundle, about = predictor.bundle, gathered.about
+    trained_on = bundle.facts.get("features") or {}
+    if bundle.card is not None:
+        card = bundle.card.to_dict()
+        trained_on = {"backbone": card, "views": bundle.views, "precision": bundle.precision}
+    if not about or not trained_on:
+        listener.warn(f"{features} does not say what computed it: nothing shows that it fits this model")
+        return
+    for name in ("architecture", "weights_sha256", "preprocessing"):
+        ours, theirs = (json.dumps(x.get("backbone", {}).get(name), sort_keys=True) for x in (trained_on, about))
+        if ours != theirs:
+            theirs, ours = (x.get("backbone", {}).get("name") for x in (about, trained_on))
+            raise DataError(
+                f"{features} holds features of {theirs}, but the model was trained on those of {ours} ({name} differs):"
+                f" compute them with regraft embed --backbone {ours}"
+            )
+    for name in ("views", "precision"):
+        if trained_on.get(name) != about.get(name):
+            raise DataError(
+                f"{features} was computed with {name} {about.get(name)}, the model was trained with"
+                f" {trained_on.get(name)}: compute it again with --{name} {trained_on.get(name)}"
+            )
 
 
 def _which(manifest: Manifest, split: str) -> str:
@@ -146,29 +177,28 @@ def _part(gathered: Gathered, split: str) -> Gathered:
 
 
 def _unknown_labels(manifest: Manifest, predictor: Predictor, listener: Listener) -> list[str]:
-    unknown = [name for name, size in manifest.class_sizes().items() if size and name not in predictor.classes]
+    """Say which labels the model does not know; images of them are left out of the numbers."""
+    sizes = {name: size for name, size in manifest.class_sizes().items() if size}
+    unknown = {name: size for name, size in sizes.items() if name not in predictor.classes}
     if not unknown:
         return []
-    if len(unknown) == sum(size > 0 for size in manifest.class_sizes().values()):
+    shown = ", ".join(map(repr, list(unknown)[:_SHOWN])) + (", ..." if len(unknown) > _SHOWN else "")
+    if len(unknown) == len(sizes):
+        known = ", ".join(map(repr, predictor.classes[:_SHOWN])) + (", ..." if len(predictor.classes) > _SHOWN else "")
         raise DataError(
-            f"None of the labels in {manifest.source} ({', '.join(unknown[:5])}) is a class of the model"
-            f" ({', '.join(predictor.classes[:5])}). Name the column of labels with --label, or rename them."
+            f"None of the {len(unknown)} labels in {manifest.source} ({shown}) is one of the model's"
+            f" {len(predictor.classes)} classes ({known}). Name the column of labels with --label, or rename them."
         )
-    said = f"the model does not know {', '.join(map(repr, unknown))}: images of them are left out of the numbers"
+    said = f"{sum(unknown.values())} images have labels that the model does not know ({shown}): not in the numbers"
     listener.warn(said)
     return [said]
 
 
-def _seen(manifest: Manifest, home: Path, listener: Listener) -> list[str]:
-    """Say which of the images the model has been trained on: numbers on them say nothing."""
+def _count_seen(manifest: Manifest, home: Path) -> int:
+    """How many of the images were in the model's training part, by the bytes of their files."""
     own = home / "manifest.csv"
-    if not own.is_file() or all(item.split == "train" for item in manifest.items):
-        return []
+    if not own.is_file():
+        return 0
     with own.open(encoding="utf-8", errors="surrogateescape", newline="") as handle:
         trained = {row["sha256"] for row in csv.DictReader(handle) if row["split"] == "train"}
-    again = [item for item in manifest.items if item.key in trained]
-    if not again:
-        return []
-    said = f"{len(again)} of {len(manifest)} images were in the model's training part: the numbers are too good by them"
-    listener.warn(said)
-    return [said]
+    return sum(item.key in trained for item in manifest.items)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from regraft.backbones import catalogue
 from regraft.data.checks import drop_unlabelled, duplicate_conflicts, group_conflicts
@@ -23,7 +23,21 @@ if TYPE_CHECKING:
     from regraft.features.frozen import Frozen
     from regraft.recipes.listen import Clock, Listener
 
-_SHOWN = 3
+_SHOWN, _REASONS = 3, 5
+
+
+def check_numbers(*, seed: object = 0, max_rejected: object = 0.0, max_pixels: object = 1) -> None:
+    """Refuse numbers that would fail or mislead later on.
+
+    Raises:
+        OptionError: naming the value and what was expected.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise OptionError(f"seed is {seed!r}; expected a whole number from 0 to {2**32 - 1}")
+    if isinstance(max_rejected, bool) or not isinstance(max_rejected, int | float) or not 0 <= max_rejected <= 1:
+        raise OptionError(f"max-rejected is {max_rejected!r}; expected a share from 0 to 1, such as 0.05")
+    if isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1:
+        raise OptionError(f"max-pixels is {max_pixels!r}; expected a whole number above 0, such as 200000000")
 
 
 @dataclass(frozen=True)
@@ -62,12 +76,14 @@ class Gathered:
         table: the features.
         rejected: images that could not be decoded.
         extraction: counts, notes and times; None where features came from a file.
+        about: what the writer of a feature file said of the features.
     """
 
     manifest: Manifest
     table: FeatureTable
     rejected: tuple[Skipped, ...]
     extraction: Extraction | None
+    about: dict[str, Any] = field(default_factory=dict)
 
     def take(self, rows: Sequence[int]) -> Gathered:
         """Some of the images, by position."""
@@ -102,8 +118,15 @@ def read_and_hash(
                 )
         check_not_empty(manifest)
         items, lost = hash_items(manifest.items)
-    if manifest.skipped:
-        listener.say(f"skipped {len(manifest.skipped)} files that are not part of the data (listed in the run)")
+    for hint in manifest.hints:
+        listener.warn(hint)
+    reasons: dict[str, list[str]] = {}
+    for skipped in manifest.skipped:
+        reasons.setdefault(skipped.reason, []).append(skipped.path)
+    for reason, paths in list(reasons.items())[:_REASONS]:
+        listener.say(f"skipped {len(paths)}: {reason}, such as {paths[0]}")
+    if len(reasons) > _REASONS:
+        listener.say(f"skipped others for {len(reasons) - _REASONS} more reasons")
     return replace(manifest, items=tuple(items)), lost
 
 
@@ -117,6 +140,7 @@ def prepare_backbone(
     listener.say(
         f"backbone {card.name}: {card.feature_dim} features, {card.parameters / 1e6:.1f} M parameters,"
         f" {ready.spaces[0].runtime} {ready.spaces[0].precision}"
+        + (", each image and its mirror image" if len(ready.spaces) > 1 else "")
     )
     for note in ready.notes:
         listener.say(f"  {note}")
@@ -150,21 +174,28 @@ def gather(
     clock.add("decode", found.decode_seconds)
     clock.add("inference", found.seconds)
     rejected = (*lost, *found.rejected)
-    _check_share(rejected, len(manifest) + len(lost), max_rejected)
-    listener.say(f"features of {len(found.items)} images: {found.from_store} from the store, {found.computed} computed")
-    if rejected:
-        listener.warn(f"{len(rejected)} images cannot be read and were left out: {_first(rejected)}")
+    again = len(found.items) + len(found.rejected) - found.from_store - found.computed - len(found.rejected)
+    listener.say(
+        f"features of {len(found.items)} images: {found.from_store} from the store, {found.computed} computed"
+        + (f", {again} identical to another" if again > 0 else "")
+    )
+    check_rejected(rejected, len(manifest) + len(lost), max_rejected, listener)
     return Gathered(replace(manifest, items=found.items), found.table, rejected, found)
 
 
-def _check_share(rejected: Sequence[Skipped], total: int, max_rejected: float) -> None:
-    if not 0 <= max_rejected <= 1:
-        raise OptionError(f"max-rejected is {max_rejected:g}; expected a share from 0 to 1, such as 0.05")
+def check_rejected(rejected: Sequence[Skipped], total: int, max_rejected: float, listener: Listener) -> None:
+    """Warn of images that cannot be read, or stop.
+
+    Raises:
+        TooManyRejected: they are more than the share `max_rejected` of all.
+    """
     if len(rejected) > max_rejected * total:
         raise TooManyRejected(
             f"{len(rejected)} of {total} images cannot be read, more than the share {max_rejected:g} that is allowed:"
             f" {_first(rejected)}. Mend or remove them, or allow more with --max-rejected."
         )
+    if rejected:
+        listener.warn(f"{len(rejected)} of {total} images cannot be read and were left out: {_first(rejected)}")
 
 
 def _first(rejected: Sequence[Skipped]) -> str:
@@ -172,7 +203,9 @@ def _first(rejected: Sequence[Skipped]) -> str:
     return "; ".join(f"{s.path} ({s.reason})" for s in rejected[:_SHOWN]) + more
 
 
-def gather_file(features: Path, source: Source | None, clock: Clock, listener: Listener) -> Gathered:
+def gather_file(
+    features: Path, source: Source | None, clock: Clock, listener: Listener, *, max_rejected: float
+) -> Gathered:
     """Features from a file; labels from the file, or from the data where both are given (joined by key).
 
     Raises:
@@ -187,8 +220,9 @@ def gather_file(features: Path, source: Source | None, clock: Clock, listener: L
                     f"{features} has no labels. Add an array `labels` (N,), or name the labelled data as well."
                 )
         listener.say(f"features of {len(labelled)} images from {features}, {file.table.features.shape[1]} wide")
-        return Gathered(file.manifest, file.table, (), None).take(labelled)
+        return Gathered(file.manifest, file.table, (), None, file.about).take(labelled)
     manifest, lost = read_and_hash(source, clock, listener, labelled=True)
+    check_rejected(lost, len(manifest) + len(lost), max_rejected, listener)
     with clock.phase("read"):
         file = read_features(features)
         row = {key: n for n, key in enumerate(file.table.keys)}
@@ -200,7 +234,8 @@ def gather_file(features: Path, source: Source | None, clock: Clock, listener: L
             )
         order = [row[str(item.key)] for item in manifest.items]
     table = FeatureTable(tuple(str(i.key) for i in manifest.items), file.table.features[order], file.table.fingerprints)
-    return Gathered(manifest, table, tuple(lost), None)
+    listener.say(f"features of {len(manifest)} images from {features}, {file.table.features.shape[1]} wide")
+    return Gathered(manifest, table, tuple(lost), None, file.about)
 
 
 def warn_of_leaks(manifest: Manifest, listener: Listener) -> list[str]:

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import regraft
-from regraft.atomic import atomic_folder, write_text
+from regraft.atomic import atomic_folder, check_writable, write_text
 from regraft.data.manifest import SPLITS
 from regraft.errors import RunExists
 from regraft.inference.bundle import write_bundle
@@ -50,9 +50,20 @@ if TYPE_CHECKING:
 
 _DISTRIBUTIONS = ("numpy", "pillow", "scikit-learn", "openvino", "torch", "timm", "torchvision")
 _BATCH = 24
+FILES = {
+    "bundle",
+    "config.json",
+    "history.jsonl",
+    "manifest.csv",
+    "metrics.json",
+    "predictions.csv",
+    "rejected.csv",
+    "report.html",
+    "skipped.csv",
+}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A run that was left behind.
 
@@ -65,6 +76,14 @@ class Run:
     folder: Path
     metrics: dict[str, Any]
     evaluation: Evaluation
+
+    def __fspath__(self) -> str:
+        """A run stands for its folder wherever a path is taken."""
+        return str(self.folder)
+
+    def __repr__(self) -> str:
+        """One line."""
+        return f"Run({str(self.folder)!r}, {self.evaluation.sentence()})"
 
     @property
     def report(self) -> Path:
@@ -85,6 +104,9 @@ class Finished:
     notes: tuple[str, ...]
 
 
+_BUNDLE_FILES = {"backbone.safetensors", "bundle.json", "head.safetensors"}
+
+
 def choose_folder(run: str | os.PathLike[str] | None, name: str, *, overwrite: bool) -> Path:
     """The folder of a new run: the one that was named, or the first free `runs/NAME`, `runs/NAME-2`, ...
 
@@ -92,12 +114,31 @@ def choose_folder(run: str | os.PathLike[str] | None, name: str, *, overwrite: b
         RunExists: the named one exists; known before any work is done.
     """
     if run is None:
+        check_writable(Path("runs") / name)
         candidates = (Path("runs") / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
         return next(path for path in candidates if not path.exists())
     target = Path(run)
-    if target.exists() and not overwrite:
+    check_writable(target)
+    if not target.exists() and not target.is_symlink():
+        return target
+    if not overwrite:
         raise RunExists(f"{target} exists already. Choose another folder with --run, or replace it with --overwrite.")
+    if not is_run(target):
+        raise RunExists(
+            f"{target} exists and is not a run that Regraft left (or holds other files too), so it is not replaced even"
+            f" with --overwrite. Choose another folder with --run."
+        )
     return target
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds a run and nothing else, so that removing it loses nothing of the user's."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir()}
+    bundle = folder / "bundle"
+    inside = {path.name for path in bundle.iterdir()} if bundle.is_dir() else set()
+    return "metrics.json" in names and names <= FILES and inside <= _BUNDLE_FILES
 
 
 def command_line(verb: Callable[..., Any], options: dict[str, Any]) -> str:
@@ -201,7 +242,9 @@ def _write_predictions(target: Path, parts: dict[str, Predictions]) -> None:
     writer = csv.writer(buffer, lineterminator="\n")
     for n, (split, part) in enumerate(parts.items()):
         if n == 0:
-            writer.writerow(["path", "split", "label", "predicted", "probability", *part.classes])
+            writer.writerow(
+                ["path", "split", "label", "predicted", "probability", *(f"p_{name}" for name in part.classes)]
+            )
         probabilities, best = part.probabilities(), part.predicted()
         for i, path in enumerate(part.paths):
             truth = part.classes[part.targets[i]] if part.targets[i] >= 0 else ""
@@ -265,6 +308,7 @@ def _environment(ready: Frozen | None, gathered: Gathered) -> dict[str, str]:
         facts |= {
             "runtime": f"{space.runtime}, {space.precision}",
             "features": f"{gathered.extraction.from_store} from the store, {gathered.extraction.computed} computed",
-            "conversion": ready.notes[0],
+            "conversion": ready.conversion,
+            "views": "each image and its mirror image, averaged" if len(ready.spaces) > 1 else "each image as it is",
         }
     return facts

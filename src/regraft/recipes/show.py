@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from regraft.atomic import atomic_file
+from regraft.atomic import atomic_file, check_writable
 from regraft.data.decode import MAX_PIXELS, read_image
 from regraft.data.manifest import check_not_empty
 from regraft.errors import DataError, ImageRejected, OptionError, RunExists
@@ -58,6 +58,8 @@ def labelled_images(
     if images < 1:
         raise OptionError(f"images is {images}; expected at least 1")
     manifest = check_not_empty(Source(data, root, label, path_column).read())
+    for hint in manifest.hints:
+        listener.warn(hint)
     if split is not None:
         sizes = manifest.split_sizes()
         manifest = manifest.split(split)
@@ -121,6 +123,8 @@ def show(
         raise OptionError(f"{target}: pictures are written as .png or .jpg; choose one of these endings")
     if target is not None and target.exists() and not overwrite:
         raise RunExists(f"{target} exists already. Choose another name, or replace it with --overwrite.")
+    if target is not None:
+        check_writable(target)
     batch = labelled_images(
         data,
         images=images,

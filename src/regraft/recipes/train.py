@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
 from dataclasses import dataclass, replace
@@ -17,13 +18,15 @@ from regraft.errors import DataError, OptionError
 from regraft.evaluation.metrics import evaluate as measure
 from regraft.evaluation.predictions import Predictions
 from regraft.features.frozen import check_options
-from regraft.features.store import cache_folder
+from regraft.features.store import cache_folder, usable_cache
 from regraft.inference.bundle import Bundle
 from regraft.recipes.catalogue import Strategy
 from regraft.recipes.catalogue import strategy as find_strategy
 from regraft.recipes.gather import (
     Gathered,
     Source,
+    check_numbers,
+    check_rejected,
     gather,
     gather_file,
     prepare_backbone,
@@ -101,17 +104,21 @@ def train(
         clock.add("import", time.perf_counter() - listener.started)
     plan = find_strategy(strategy)
     check_options(runtime, precision, views)
+    check_numbers(seed=seed, max_rejected=max_rejected, max_pixels=max_pixels)
+    if features is not None:
+        _refuse_without_effect(options)
     source = None if data is None else Source(data, root, label, path_column, split_column, group_column)
     name = _name(data, features, backbone, plan)
     target = choose_folder(run, name, overwrite=overwrite)
-    cache = cache_folder()
+    cache = usable_cache(cache_folder())
     if features is not None:
-        ready, gathered = None, gather_file(Path(features), source, clock, listener)
+        ready, gathered = None, gather_file(Path(features), source, clock, listener, max_rejected=max_rejected)
         gathered = replace(gathered, manifest=make_splits(gathered.manifest, seed=seed, resplit=resplit))
     elif source is None:
         raise OptionError("nothing to train on: name a folder, a table or sample:textile, or give --features FILE")
     else:
         manifest, lost = read_and_hash(source, clock, listener, labelled=True)
+        check_rejected(lost, len(manifest) + len(lost), max_rejected, Listener())
         # What cannot be split or learnt from is refused before the long part.
         _check_trainable(make_splits(manifest, seed=seed, resplit=resplit))
         ready = prepare_backbone(backbone, cache, clock, listener, runtime=runtime, precision=precision, views=views)
@@ -130,6 +137,15 @@ def train(
     finished = Finished(name, facts, gathered, outcome.fitted, outcome.predictions, outcome.evaluations, outcome.notes)
     bundle = _bundle(gathered, ready, outcome, plan, views, precision)
     return write_run(finished, target, bundle, ready, clock, overwrite=overwrite)
+
+
+def _refuse_without_effect(options: dict[str, Any]) -> None:
+    """A feature file decides these; saying something else would go unheard."""
+    defaults = inspect.signature(train).parameters
+    for name in ("backbone", "views", "precision", "runtime", "max_pixels"):
+        if options[name] != defaults[name].default:
+            flag = name.replace("_", "-")
+            raise OptionError(f"--{flag} has no effect with --features: that file's features are taken as they are")
 
 
 def _name(
@@ -209,7 +225,9 @@ def _check_trainable(manifest: Manifest) -> None:
             f"The training part of {manifest.source} has images of {len(present)} class ({', '.join(present)});"
             f" expected at least two classes."
         )
-    unseen = [name for name, size in sizes.items() if not size]
+    # A class without any image (a class list may name more than the data has) is the head's to note.
+    everywhere = manifest.class_sizes()
+    unseen = [name for name, size in sizes.items() if not size and everywhere[name]]
     if unseen:
         raise DataError(
             f"No training image of {', '.join(map(repr, unseen))}, although other splits have some. Add images, or"
@@ -233,5 +251,5 @@ def _bundle(
         precision=precision if ready is None else ready.spaces[0].precision,
         runtime="none" if ready is None else ready.spaces[0].runtime,
         feature_dim=gathered.table.features.shape[1],
-        facts={"strategy": plan.name, "chosen": outcome.fitted.chosen},
+        facts={"strategy": plan.name, "chosen": outcome.fitted.chosen, "features": gathered.about},
     )

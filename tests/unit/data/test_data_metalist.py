@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from regraft.data.manifest import Item, Manifest
+from regraft.data.manifest import Item, Manifest, hash_items
 from regraft.data.metalist import read_meta_lists, write_meta_lists
 from regraft.errors import DataError, RunExists, SplitError
 
@@ -51,8 +51,11 @@ def test_one_list(lists):
 def test_root_and_missing_files(lists, tmp_path):
     root = lists(train="0|1.png\n2|9.png\n")
     manifest = read_meta_lists(root, root=root / "img")
-    assert [item.path for item in manifest.items] == [str(root / "img" / "1.png")]
-    assert [s.reason for s in manifest.skipped] == ["file not found (meta_train.txt, line 2)"]
+    assert [item.path for item in manifest.items] == [str(root / "img" / "1.png"), str(root / "img" / "9.png")]
+    assert manifest.skipped == ()
+    kept, lost = hash_items(manifest.items)
+    assert len(kept) == 1
+    assert [(Path(s.path).name, s.reason) for s in lost] == [("9.png", "file not found")]
     with pytest.raises(DataError, match="--root"):
         read_meta_lists(root, root=tmp_path / "nowhere")
 

@@ -88,10 +88,25 @@ def test_a_file_of_no_form(tree):
 
 def test_options_that_a_source_has_no_use_for(tree):
     root = tree("c/1.png")
-    with pytest.raises(OptionError, match="label_column and path_column"):
+    with pytest.raises(OptionError, match=r"no use for --label and --path-column\. Leave them out"):
         read_data(root, label_column="x", path_column="y")
-    with pytest.raises(OptionError, match="root"):
+    with pytest.raises(OptionError, match=r"no use for --root\. Leave it out"):
         read_data(root, root=root)
+    with pytest.raises(OptionError, match="--root and --split-column and --group-column"):
+        read_data(root, root=root, split_column="x", group_column="")
+    lists = tree(
+        "1.png",
+        folder="lists",
+        **{"meta_train.txt": b"5|1.png\n", "cls_mapper.json": b'{"id2cls": {"5": "c"}, "cls2id": {"c": 5}}'},
+    )
+    assert len(read_data(lists, root=lists)) == 1
+    with pytest.raises(OptionError, match="--label"):
+        read_data(lists, root=lists, label_column="x")
+
+
+def test_hints_come_through(tree):
+    nested = tree("insects/ants/1.png", "insects/bees/2.png")
+    assert len(read_data(nested).hints) == len(read_data(nested, take=(1, 0, 0)).hints) == 1
 
 
 def test_sample():

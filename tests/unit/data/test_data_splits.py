@@ -145,6 +145,23 @@ def test_small_classes_are_all_named():
     assert "'c2' (1 image), 'c10' (3 images). Each class needs at least 4 images." in str(error.value)
     assert "enough" not in str(error.value)
     assert "'big'" not in str(error.value)
+    assert "remove the folders or rows of these classes" in str(error.value)
+
+
+def test_of_many_small_classes_ten_are_named():
+    with pytest.raises(SplitError) as error:
+        make_splits(manifest_of({f"c{n}": 3 if n < 37 else 40 for n in range(40)}))
+    assert "37 of 40 classes are too small" in str(error.value)
+    assert "'c9' (3 images) and 27 more." in str(error.value)
+    assert "'c10'" not in str(error.value)
+
+
+def test_labels_that_are_no_classes_get_a_sentence_of_their_own():
+    with pytest.raises(SplitError, match=r"950 different labels for 1,000 images: they look like numbers or names"):
+        make_splits(manifest_of({f"{n}": 2 if n < 50 else 1 for n in range(950)}))
+    for few_or_shared in ({f"{n}": 1 for n in range(20)}, {f"{n}": 2 for n in range(21)}):
+        with pytest.raises(SplitError, match="too small to divide"):
+            make_splits(manifest_of(few_or_shared))
 
 
 def test_few_groups_are_too_small():

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from regraft.data.manifest import hash_items
 from regraft.data.stanford import is_stanford, read_stanford
 from regraft.errors import DataError, SplitError
 
@@ -53,14 +54,16 @@ def test_actions_parted_by_blanks_and_without_header(stanford):
     assert manifest.classes == ("riding_a_bike", "jumping")
 
 
-def test_missing_and_unlisted_images_are_skipped(stanford):
+def test_missing_images_are_items_and_unlisted_ones_are_skipped(stanford):
     root = stanford(jumping_dev="jumping_009.jpg\n")
     (root / "JPEGImages" / ".hidden").write_bytes(b"")
     (root / "JPEGImages" / "readme").write_bytes(b"text")
     manifest = read_stanford(root)
-    assert len(manifest) == 5
+    assert [name for name, _, split in cells(manifest) if split == "val"] == ["jumping_009.jpg"]
+    assert [(Path(s.path).name, s.reason) for s in hash_items(manifest.items)[1]] == [
+        ("jumping_009.jpg", "file not found")
+    ]
     assert {(Path(s.path).name, s.reason) for s in manifest.skipped} == {
-        ("jumping_009.jpg", "file not found (jumping_dev.txt, line 1)"),
         ("jumping_002.jpg", "in no list of ImageSplits"),
         (".hidden", "hidden"),
         ("readme", "not an image"),
@@ -88,6 +91,12 @@ def test_by_number_takes_only_names_of_actions(stanford, png):
     assert [name for name, _, _ in cells(manifest)] == [f"jumping_00{n}.jpg" for n in (1, 2, 3)]
     assert {s.reason for s in manifest.skipped} == {"belongs to no action of actions.txt"}
     assert len(manifest.skipped) == 4
+
+
+def test_of_many_actions_without_lists_ten_are_named(stanford):
+    actions = "".join(f"a{n}\t3\n" for n in range(37))
+    with pytest.raises(DataError, match=r"37 actions .*: a0, a1, .*, a9 and 27 more\. Expected a0_train\.txt"):
+        read_stanford(stanford(actions=actions))
 
 
 @pytest.mark.parametrize(

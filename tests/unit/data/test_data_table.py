@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from regraft.data.manifest import Item, Manifest
+from regraft.data.folder import read_folder
+from regraft.data.manifest import Item, Manifest, hash_items
 from regraft.data.splits import make_splits
 from regraft.data.table import read_table
 from regraft.errors import DataError, MissingExtra, SplitError
@@ -106,17 +107,69 @@ def test_ids(tree):
         ("12.png", "Men", None, None),
         ("13.JPG", "Women", None, None),
         ("14.tiff", "Men", None, None),
+        ("15", "Men", None, None),
     ]
-    assert [(Path(s.path).name, s.reason) for s in manifest.skipped] == [("15", "file not found (styles.csv, line 5)")]
+    assert [(Path(s.path).name, s.reason) for s in hash_items(manifest.items)[1]] == [("15", "file not found")]
     assert cells(read_table(root / "styles.csv", root=root / "images", label_column="gender")) == cells(manifest)
     with pytest.raises(DataError, match="no path column"):
         read_table(root / "styles.csv", label_column="gender")
 
 
-def test_missing_files_are_skipped(table):
-    manifest = read_table(table("path,label\na.png,x\nz.png,y\n"))
-    assert manifest.classes == ("x",)
-    assert [(Path(s.path).name, s.reason) for s in manifest.skipped] == [("z.png", "file not found (t.csv, line 3)")]
+def test_missing_files_stay_items_and_are_lost_when_read(table):
+    manifest = read_table(table("path,label\na.png,x\nz.png,y\nb.png,x\nz.png,x\n"))
+    assert cells(manifest) == [("a.png", "x", None, None), ("z.png", "y", None, None), ("b.png", "x", None, None)]
+    assert manifest.classes == ("x", "y")
+    assert [s.reason for s in manifest.skipped] == ["listed twice (t.csv, line 5)"]
+    kept, lost = hash_items(manifest.items)
+    assert [Path(item.path).name for item in kept] == ["a.png", "b.png"]
+    assert [(Path(s.path).name, s.reason) for s in lost] == [("z.png", "file not found")]
+
+
+def test_all_files_missing_is_an_error_whatever_else_is_wrong(table):
+    with pytest.raises(DataError, match=r"No file that t\.csv names is there \(2 missing\)"):
+        read_table(table("path,label\ny.png,x\nz.png,x\nz.png,y\n"))
+
+
+def test_a_null_byte_in_a_path_is_a_missing_file(table):
+    manifest = read_table(table("path,label\n" + "a.png,x\n" * 700 + "b\0.png,y\n"))
+    reasons = [s.reason for s in (*hash_items(manifest.items)[1], *manifest.skipped) if "listed" not in s.reason]
+    assert len(reasons) == 1
+    assert "null byte" in reasons[0] or "NUL" in reasons[0]
+
+
+def test_what_pandas_writes_for_nothing_is_no_label_but_other_words_are(table):
+    words = ["NaN", "nan", "", "None", "NULL", "N/A", "NA", "NAN"]
+    rows = "".join(f"{n}.png,{word},{word}\n" for n, word in enumerate(words))
+    manifest = read_table(table(f"path,label,patient\na.png,x, nan \n{rows}"))
+    assert [item.label for item in manifest.items] == ["x", None, None, None, *words[3:]]
+    assert [item.group for item in manifest.items] == [None, None, None, None, *words[3:]]
+    split = read_table(table("path,label,split\na.png,x,train\nb.png,x,NaN\n"))
+    assert [item.split for item in split.items] == ["train", None]
+
+
+def test_a_class_named_nan_survives_in_a_written_manifest(tree):
+    root = tree("nan/1.png", "b/2.png")
+    read_folder(root).write(root / "m.csv")
+    assert read_table(root / "m.csv").classes == ("b", "nan")
+
+
+def test_labels_that_look_like_no_classes_are_hinted_at(table):
+    many = "".join(f"{n}.png,{n % 950}\n" for n in range(999))
+    manifest = read_table(table(f"path,price\na.png,0\n{many}"), label_column="price")
+    assert manifest.hints == (
+        (
+            "column 'price' has 950 different values in 1,000 rows: it looks like numbers or names, not classes;"
+            " name another column with --label"
+        ),
+    )
+    for classes, count in ((20, 20), (30, 60)):
+        rows = "".join(f"{n}.png,{n % classes}\n" for n in range(count - 1))
+        assert read_table(table(f"path,label\na.png,0\n{rows}")).hints == ()
+
+
+def test_of_many_columns_some_are_named(table):
+    with pytest.raises(DataError, match=r"'c29' and 70 more\."):
+        read_table(table(",".join(f"c{n}" for n in range(100)) + "\n"))
 
 
 def test_rows_that_do_not_fit_the_header_are_skipped(table):
@@ -138,7 +191,9 @@ def test_an_open_quote_does_not_swallow_the_rest(table):
 def test_cells_with_line_breaks(table):
     manifest = read_table(table('path,label\na.png,"two\nlines"\nb.png,x\nz.png,x\n'))
     assert manifest.classes == ("two\nlines", "x")
-    assert "line 5" in manifest.skipped[0].reason
+    assert len(manifest) == 3
+    with pytest.raises(SplitError, match="line 5: 'odd' is no split"):
+        read_table(table('path,label,split\na.png,"two\n\nlines",test\nb.png,x,odd\n'))
 
 
 @pytest.mark.parametrize(
@@ -265,8 +320,8 @@ def test_parquet(tree):
         root / "t.parquet", image=["a.png", "b.png", None, "z.png"], label=[3, None, 1, 2], blob=[[1], [2], [3], [4]]
     )
     manifest = read_table(path)
-    assert cells(manifest) == [("a.png", "3", None, None), ("b.png", None, None, None)]
-    assert [s.reason for s in manifest.skipped] == ["no path in this row", "file not found (t.parquet, row 4)"]
+    assert cells(manifest) == [("a.png", "3", None, None), ("b.png", None, None, None), ("z.png", "2", None, None)]
+    assert [(s.path, s.reason) for s in manifest.skipped] == [("t.parquet, row 3", "no path in this row")]
     with pytest.raises(DataError, match="column 'blob' holds list"):
         read_table(path, label_column="blob")
 

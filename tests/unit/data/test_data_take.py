@@ -44,6 +44,10 @@ def test_images_without_label():
 def test_classes_with_too_few_are_named():
     with pytest.raises(SplitError, match=r"needs 5 of each; 2 have fewer: 'a' \(4\), 'c' \(0\)"):
         take_by_number(manifest_of(a=4, b=5, c=0), 3, 1, 1)
+    with pytest.raises(
+        SplitError, match=r"30 have fewer: .*'c9' \(1\) and 20 more\. Take fewer, or remove the folders"
+    ):
+        take_by_number(manifest_of(**{f"c{n}": 1 for n in range(30)}), 3, 1, 1)
 
 
 @pytest.mark.parametrize("numbers", [(0, 1, 1), (1, -1, 1), (1, 1, -1)])

@@ -10,7 +10,7 @@ from regraft.data.manifest import Item, Manifest, hash_items
 from regraft.data.read import read_data
 from regraft.data.splits import make_splits
 from regraft.data.write import write_manifest
-from regraft.errors import DataError, MissingExtra, OptionError, RunExists, SplitError
+from regraft.errors import CannotWrite, DataError, MissingExtra, OptionError, RunExists, SplitError
 
 
 def content(manifest):
@@ -228,6 +228,6 @@ def test_an_empty_manifest(tmp_path):
 @pytest.mark.parametrize(("name", "form"), [("m.csv", None), ("m", "meta"), ("m", "folders")])
 def test_a_place_where_nothing_can_be_written(data, tmp_path, name, form):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(CannotWrite, match="cannot be written"):
         write_manifest(data, tmp_path / "file" / name, form=form)
     assert (tmp_path / "file").read_text() == "mine"

@@ -80,6 +80,30 @@ def test_map_of_very_many_images_is_a_sample():
     assert found == feature_map(clusters(n, 8), predictions(n))
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("factor", [1e-30, 1e30, 3e36, 1e300])
+def test_map_does_not_see_the_unit_of_the_features(factor):
+    features, said = clusters(60).astype(np.float64), predictions(60)
+    found, plain = feature_map(features * factor, said), feature_map(features, said)
+    assert [p.title for p in found.points] == [p.title for p in plain.points]
+    np.testing.assert_allclose([(p.x, p.y) for p in found.points], [(p.x, p.y) for p in plain.points], atol=0.2)
+    assert found.shares == pytest.approx(plain.shares, rel=1e-4)
+
+
+@pytest.mark.filterwarnings("error")
+def test_features_that_allow_no_projection_are_no_map(monkeypatch):
+    said = predictions(9)
+    assert feature_map(np.zeros((9, 0), np.float32), said) is None
+    mixed = np.full((9, 4), np.float32(3.4e38)) * np.eye(9, 4, dtype=np.float32)
+    assert len(feature_map(mixed, said).points) == 9
+
+    def fails(*_):
+        raise np.linalg.LinAlgError("did not converge")
+
+    monkeypatch.setattr(np.linalg, "eigh", fails)
+    assert feature_map(clusters(9), said) is None
+
+
 def test_two_images_are_no_map():
     assert feature_map(clusters(2), predictions(2)) is None
 

@@ -238,17 +238,43 @@ def test_sentence_is_for_people():
     )
 
 
-def test_only_a_test_part_needs_no_caution():
+def test_caution_goes_by_what_the_model_has_seen_and_not_by_the_name_of_the_part():
     p = make(30, 2)
     assert "optimistic" in evaluate(p, split="val").caution
-    assert "learned from" in evaluate(p, split="train").caution
-    assert not evaluate(p, split="test").caution
-    assert [evaluate(p, split=s).split_word for s in ("train", "val", "test", "mine")] == [
-        "training",
-        "validation",
-        "test",
-        "mine",
+    for split in ("train", "test", "all", "mine"):
+        assert not evaluate(p, split=split).caution
+        caution = evaluate(p, split=split, seen=12).caution
+        assert caution.startswith("12 of 30 images were in the model's training part: ")
+    assert evaluate(p, split="val", seen=1).caution.startswith("1 of 30 images was in")
+    assert evaluate(p, split="test", seen=99).seen == 30
+    assert evaluate(p, split="test", seen=12).to_json()["seen"] == 12
+    new = {s: evaluate(p, split=s).is_new for s in ("train", "val", "test", "all")}
+    assert new == {"train": True, "val": False, "test": True, "all": True}
+    assert not evaluate(p, split="test", seen=1).is_new
+
+
+def test_a_part_is_called_what_people_call_it():
+    p = make(30, 2)
+    words = {s: evaluate(p, split=s).accuracy_word for s in ("train", "val", "test", "mine", "all")}
+    assert list(words.values()) == [
+        "training accuracy",
+        "validation accuracy",
+        "test accuracy",
+        "mine accuracy",
+        "accuracy",
     ]
+    assert evaluate(p, split="all").sentence().startswith("accuracy 0.")
+    with pytest.raises(DataError, match=r"None of the 2 images has a known class"):
+        evaluate(predictions([-1, -1], np.zeros((2, 3))), split="all")
+
+
+@pytest.mark.filterwarnings("error")
+def test_logits_of_any_finite_size_are_measured():
+    p = make(30, 3)
+    p.logits[:] = np.sign(p.logits) * 1.7e308
+    result = evaluate(p, split="test")
+    assert np.isfinite(list(result.scores.values())).all()
+    assert np.isfinite(p.probabilities()).all()
 
 
 def test_json_has_plain_headline_numbers_and_survives_a_round_trip():

@@ -245,12 +245,70 @@ def test_a_bare_report_is_written(tmp_path):
     assert "every file was read" in "".join(page.text)
 
 
+def test_every_file_was_used_is_said_only_where_it_is_true(tmp_path):
+    report = report_of(["a", "b"], skipped=(), rejected=())
+    assert "every file was read and used" in written(report, tmp_path)
+    from_file = written(replace(report, from_file=True), tmp_path)
+    assert "every file" not in from_file
+    assert "The features came from a file" in from_file
+    unknown = written(replace(report, left_out=("3 images have labels that the model does not know.",)), tmp_path)
+    assert "every file" not in unknown
+    assert "3 images have labels that the model does not know." in unknown
+
+
+def test_what_to_expect_of_new_images_is_said_only_of_new_images(tmp_path):
+    report = report_of(["ants", "bees"])
+    promise = "On new images of the same kind, expect"
+
+    def page(**given):
+        return written(replace(report, evaluation=evaluate(report.predictions, **given)), tmp_path)
+
+    assert promise not in page(split="val")
+    assert promise in page(split="test")
+    foreign = page(split="train")
+    assert promise in foreign
+    assert "learned from." not in foreign
+    seen = page(split="test", seen=40)
+    assert promise not in seen
+    assert seen.count("40 of 60 images were in the model&#39;s training part") == 1
+    assert seen.index("40 of 60 images were") < seen.index('class="ruler"')
+
+
+def test_everything_is_not_called_all(tmp_path):
+    report = report_of(["ants", "bees"])
+    result = evaluate(report.predictions, split="all")
+    html = written(replace(report, evaluation=result, others=(result,)), tmp_path)
+    text = " ".join("".join(Page(html).text).split())
+    assert f"{result.confusion.trace()} of 60 images are named rightly." in text
+    assert re.search(r">Accuracy</p>", html)
+    assert not re.search(r"\ball (accuracy|images)", text, re.IGNORECASE)
+    assert "trained on" not in text  # the parts are this data's, not the model's
+
+
+@pytest.mark.filterwarnings("error")
+def test_extreme_numbers_do_not_lose_the_report(tmp_path):
+    report = report_of(
+        ["a", "b"],
+        chosen={"C": float("inf")},
+        history=[
+            {"C": 10.0 ** (300 * i), "log_loss": 1.7e308 * i, "fold_log_loss": [float("nan")]} for i in (-1, 0, 1)
+        ],
+    )
+    logits = np.sign(report.predictions.logits) * 1.7e308
+    predictions = replace(report.predictions, logits=logits)
+    features = report.features.astype(np.float64) * 1e307
+    report = replace(report, predictions=predictions, evaluation=evaluate(predictions, split="val"), features=features)
+    page = Page(written(report, tmp_path))
+    assert "map" in [a["id"] for a in page.all("section")]
+    assert (page.wrong, page.open) == ([], [])
+
+
 def test_others_and_notes_are_told(tmp_path):
     report = report_of(["a", "b"])
-    train = evaluate(report.predictions, split="train")
+    train = evaluate(report.predictions, split="train", seen=60)
     html = written(replace(report, others=(train,), notes=("Strength not chosen: too few images.",)), tmp_path)
     assert "Training accuracy" in html
-    assert "says nothing about new images" in html
+    assert "say little about new images" in html
     assert "Strength not chosen" in html
 
 

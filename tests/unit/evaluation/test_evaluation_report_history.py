@@ -10,14 +10,15 @@ PATH = [
 
 def test_candidates_become_a_table_with_the_chosen_one_marked():
     found = describe(PATH, {"strength": 0.01, "by": "log loss"})
-    assert found.columns == ("strength", "log_loss", "accuracy", "fold_log_loss")
+    assert found.columns == ("strength", "log loss", "accuracy", "log loss of each fold")
     assert [marked for marked, _ in found.rows] == [False, False, True, False]
     assert found.rows[0][1] == ("1", "0.5", "0.9", "0.4, 0.6")
 
 
 def test_one_varied_number_becomes_a_curve():
     curve = describe(PATH, {"strength": 0.01}).curve
-    assert (curve.x_name, curve.y_name) == ("strength (logarithmic)", "log_loss")
+    assert (curve.x_name, curve.y_name) == ("strength (logarithmic)", "log loss")
+    assert curve.points[0].title == "strength 0.001: log loss 0.4"
     assert [point.chosen for point in curve.points] == [False, True, False, False]  # weakest strength left
     steps = [b.x - a.x for a, b in zip(curve.points, curve.points[1:], strict=False)]
     assert steps == pytest.approx([steps[0]] * 3, abs=0.2)

@@ -30,10 +30,11 @@ class LeftRight:
     def __call__(self):
         return self
 
-    def run(self, images, on_row):
-        for index, image in images:
-            self.runs += 1
-            on_row(index, np.array([image[:, :8].mean(), image[:, 8:].mean()], np.float32))
+    def run(self, count, load, on_row):
+        for n in range(count):
+            for index, image in load(n):
+                self.runs += 1
+                on_row(index, np.array([image[:, :8].mean(), image[:, 8:].mean()], np.float32))
 
 
 def make_images(folder, count, seed=0):
@@ -143,8 +144,8 @@ def test_an_error_in_the_runtime_keeps_what_was_done(tmp_path):
     items = items_of(make_images(tmp_path, 300))
 
     class Breaks(LeftRight):
-        def run(self, images, on_row):
-            super().run(images, on_row)
+        def run(self, count, load, on_row):
+            super().run(count, load, on_row)
             if self.runs > 128:
                 raise RuntimeError("out of memory")
 

@@ -14,10 +14,17 @@ def test_equals_scikit_learn(kernel, clouds):
     head, chosen = fitted.head, fitted.chosen
     scaled = head.scaling(data.X)
     for label in range(3):
-        oracle = SVC(C=chosen["C"], kernel=kernel, gamma=chosen["gamma"] or 1.0).fit(scaled, data.y == label)
+        oracle = SVC(C=chosen["C"], kernel=kernel, gamma=chosen.get("gamma", 1.0)).fit(scaled, data.y == label)
         np.testing.assert_allclose(
             head.logits(data.X)[:, label] * head.temperature, oracle.decision_function(scaled), atol=5e-3
         )
+
+
+def test_a_linear_kernel_shows_no_gamma(two):
+    fitted = svm.fit(two.X, two.y, 2, kernels=("linear",))
+    assert not any("gamma" in row for row in [*fitted.history, fitted.chosen])
+    alone = svm.fit(two.X[:2], [0, 1], 2, kernels=("linear",))
+    assert "gamma" not in alone.chosen
 
 
 @pytest.mark.parametrize("kernel", svm.KERNELS)
@@ -37,6 +44,7 @@ def test_kernel_is_chosen_by_what_held_out_images_say():
     assert fitted.head.name == "svm-rbf"
     assert fitted.chosen["accuracy"] > 0.93
     assert {row["kernel"] for row in fitted.history} == {"linear", "rbf"}
+    assert all(("gamma" in row) == (row["kernel"] == "rbf") for row in fitted.history)
 
 
 def test_each_support_vector_is_stored_once_and_no_other_row(three):

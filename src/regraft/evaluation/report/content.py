@@ -48,6 +48,8 @@ class Report:
         notes: further sentences that the reader must know.
         skipped: files that are not part of the data, with reasons.
         rejected: images that could not be decoded, with reasons.
+        left_out: further sentences about images that took no part ("the model does not know 'wasps': ...").
+        from_file: whether the features came from a file, so that no image was opened.
         decode_notes: what decoding did to images.
         timings: seconds for each part of the work, in order of time.
         environment: versions, precision, runtime, rows taken from the store: name to value.
@@ -69,6 +71,8 @@ class Report:
     notes: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     rejected: tuple[Skipped, ...] = ()
+    left_out: tuple[str, ...] = ()
+    from_file: bool = False
     decode_notes: tuple[DecodeNote, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)

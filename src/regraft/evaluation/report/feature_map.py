@@ -93,6 +93,13 @@ def principal_components(
     return coordinates, variances / total if total > 0 else np.zeros(count)
 
 
+def _at_most_one(features: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Finite rows in units of their largest number, so that no square of theirs is beyond float32."""
+    exact = features.astype(np.float64)
+    largest = np.abs(exact).max()
+    return exact / largest if largest > 0 else exact
+
+
 def feature_map(features: NDArray[np.floating], predictions: Predictions) -> FeatureMap | None:
     """Draw the images of known class as points; at most 1,500 of them, drawn at random with a fixed seed.
 
@@ -101,15 +108,21 @@ def feature_map(features: NDArray[np.floating], predictions: Predictions) -> Fea
         predictions: N of them.
 
     Returns:
-        The map, or None where fewer than three images are left to show.
+        The map, or None where fewer than three images are left to show or the numbers allow no projection.
     """
     usable = np.flatnonzero((predictions.targets >= 0) & np.isfinite(features).all(axis=1))
-    if len(usable) < 3:  # noqa: PLR2004 - two points are a line, not a map
+    if len(usable) < 3 or not features.shape[1]:  # noqa: PLR2004 - two points are a line, not a map
         return None
     rows = usable
     if len(usable) > MOST_POINTS:
         rows = np.sort(np.random.default_rng(0).choice(usable, MOST_POINTS, replace=False))
-    coordinates, shares = principal_components(features[rows])
+    try:
+        with np.errstate(all="ignore"):
+            coordinates, shares = principal_components(_at_most_one(features[rows]))
+    except np.linalg.LinAlgError:
+        return None
+    if not np.isfinite(coordinates).all():
+        return None
     low, high = coordinates.min(axis=0), coordinates.max(axis=0)
     unit = (coordinates - low) / np.where(high > low, high - low, 1.0)
     x = _MARGIN + unit[:, 0] * (WIDTH - 2 * _MARGIN)

@@ -56,7 +56,7 @@ class History:
     """Candidates as text.
 
     Attributes:
-        columns: names of the columns.
+        columns: names of the columns, for people.
         rows: for each candidate, whether it was chosen and its cells.
         curve: where exactly one number was varied, or None.
     """
@@ -82,7 +82,13 @@ def describe(history: Sequence[dict[str, Any]], chosen: dict[str, Any]) -> Histo
     if all(marks):
         marks = [False] * len(marks)
     cells = [tuple(value_text(row.get(column)) for column in columns) for row in history]
-    return History(columns, tuple(zip(marks, cells, strict=True)), _curve(history, columns, marks))
+    return History(tuple(map(named, columns)), tuple(zip(marks, cells, strict=True)), _curve(history, columns, marks))
+
+
+def named(name: str) -> str:
+    """A setting's or score's name for people: `fold_log_loss` is "log loss of each fold"."""
+    of = " of each fold" if name.startswith(_FOLDS) else ""
+    return name.removeprefix(_FOLDS).replace("_", " ") + of
 
 
 def _is_chosen(row: dict[str, Any], chosen: dict[str, Any]) -> bool:
@@ -115,15 +121,15 @@ def _curve(history: Sequence[dict[str, Any]], columns: Sequence[str], marks: Seq
     points = []
     for x, setting, score, fold, mark in zip(across, settings, scores, folds, marks, strict=True):
         heights = [_scale(value, low, high, HEIGHT - _BOTTOM, _TOP) for value in (score, *fold)]
-        title = f"{x_name} {value_text(setting)}: {y_name} {value_text(score)}"
+        title = f"{named(x_name)} {value_text(setting)}: {named(y_name)} {value_text(score)}"
         left = _scale(x, min(across), max(across), _LEFT, WIDTH - _RIGHT)
         points.append(CurvePoint(left, heights[0], heights[1], heights[2], mark, title))
     points.sort(key=lambda point: point.x)
     return Curve(
         points=tuple(points),
         line=" ".join(f"{p.x},{p.y}" for p in points),
-        x_name=x_name + (" (logarithmic)" if logarithmic else ""),
-        y_name=y_name,
+        x_name=named(x_name) + (" (logarithmic)" if logarithmic else ""),
+        y_name=named(y_name),
         x_ends=(value_text(min(settings)), value_text(max(settings))),
         y_ends=(value_text(low), value_text(high)),
     )

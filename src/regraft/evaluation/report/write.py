@@ -104,7 +104,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(duration=duration, value=value_text, file=file_name, score=score_text)
+    environment.filters.update(
+        duration=duration, value=value_text, file=file_name, score=score_text, named=history.named
+    )
     environment.filters["breakable"] = _breakable
     environment.globals.update(words=SPLIT_WORDS, marker=feature_map.marker)
     return environment
@@ -148,8 +150,9 @@ def _secondary(evaluation: Evaluation) -> list[tuple[str, float, tuple[float, fl
 def _meaning(evaluation: Evaluation) -> str:
     """What the headline says, for a reader who does not know the words."""
     hits, (low, high) = int(evaluation.confusion.trace()), evaluation.intervals["accuracy"]
-    text = f"{hits:,} of {evaluation.n:,} {evaluation.split_word} images are named rightly."
-    if evaluation.split != "train":
+    images = f"{evaluation.split_word} images".lstrip()
+    text = f"{hits:,} of {evaluation.n:,} {images} are named rightly."
+    if evaluation.is_new:
         text += f" On new images of the same kind, expect an accuracy between {low:.3f} and {high:.3f}."
     if low <= evaluation.baseline_accuracy:
         text += f" So few images cannot tell this model from one that always answers '{evaluation.baseline_class}'."
