@@ -134,7 +134,8 @@ def _look_at(zoo: Zoo, entry: Entry, module: nn.Module) -> BackboneCard:
     parts, output = stages(module, preprocessing.size)
     if len(output) != 1:
         raise BackboneError(
-            f"{entry.name} gives an output of shape {output} an image, not one row of features: choose another one."
+            f"{entry.name} gives an output of shape {output} for one image, not a row of features:"
+            " choose another backbone."
         )
     return BackboneCard(
         name=entry.name,

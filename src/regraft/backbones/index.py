@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.atomic import write_text
 from regraft.backbones.zoo import Entry
+from regraft.errors import CannotWrite
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,5 +71,5 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     """Keep a JSON object for the next time; a cache that cannot be written only costs time."""
     try:
         write_text(path, json.dumps(values))
-    except OSError as error:
+    except (OSError, CannotWrite) as error:
         _LOG.warning("%s could not be written: %s", path, error)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PRECISIONS = ("f32", "bf16")
-_AHEAD = 128
+_AHEAD = 32
 _TORCH_BATCH = {"cuda": 64, "cpu": 8}
 
 
@@ -137,7 +136,6 @@ class OpenVinoRuntime:
             [255.0 * m for m in self.preprocessing.mean]
         ).scale([255.0 * s for s in self.preprocessing.std])
         self._streams = cores()
-        self._own = threading.local()
         options = {
             "INFERENCE_PRECISION_HINT": self.precision,
             "NUM_STREAMS": self._streams,
@@ -153,23 +151,31 @@ class OpenVinoRuntime:
     def run(self, count: int, load: Load, on_row: OnRow) -> None:
         """See `Runtime.run`.
 
-        Each worker loads an image and waits for its inference, so there are never more busy threads than cores:
-        decoding and inference share them without pushing each other out of the caches.
+        Requests are waited for in turn, two a stream, so that a stream always has its next one. OpenVINO's own queue
+        with Python callbacks is not used: its threads then need the interpreter's lock while it is torn down, and
+        now and then that never ends.
         """
+        free = [self._compiled.create_infer_request() for _ in range(2 * self._streams)]
+        running: deque[tuple[Any, int]] = deque()
 
-        def work(position: int) -> list[tuple[int, NDArray[np.float32]]]:
-            return [(index, self._infer(image)) for index, image in load(position)]
+        def collect() -> Any:
+            request, index = running.popleft()
+            request.wait()
+            on_row(index, np.array(request.get_output_tensor(0).data[0], np.float32))
+            return request
 
-        with ThreadPoolExecutor(self._streams, thread_name_prefix="regraft") as pool:
-            for rows in _in_order(pool, work, count):
-                for index, row in rows:
-                    on_row(index, row)
-
-    def _infer(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        if not hasattr(self._own, "request"):
-            self._own.request = self._compiled.create_infer_request()
-        self._own.request.infer({0: image[None]}, share_inputs=True)
-        return np.array(self._own.request.get_output_tensor(0).data[0], np.float32)
+        try:
+            with ThreadPoolExecutor(self._streams, thread_name_prefix="regraft") as pool:
+                for images in _in_order(pool, load, count):
+                    for index, image in images:
+                        request = free.pop() if free else collect()
+                        request.start_async({0: image[None]})
+                        running.append((request, index))
+            while running:
+                collect()
+        finally:
+            for request, _ in running:  # only after an error: nothing may run on while objects are torn down
+                request.wait()
 
 
 @dataclass
@@ -201,7 +207,7 @@ class TorchRuntime:
         indices: list[int] = []
         batch: list[NDArray[np.uint8]] = []
         with ThreadPoolExecutor(cores(), thread_name_prefix="regraft") as pool:
-            for images in _in_order(pool, lambda position: list(load(position)), count):
+            for images in _in_order(pool, load, count):
                 for index, image in images:
                     indices.append(index)
                     batch.append(image)

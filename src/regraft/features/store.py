@@ -52,7 +52,7 @@ def usable_cache(folder: Path) -> Path:
         check_writable(folder / "features")
     except CannotWrite as error:
         raise OptionError(
-            f"the cache folder {folder} cannot be used ({error}) Set REGRAFT_CACHE_DIR to a folder that can be written."
+            f"The cache folder {folder} cannot be written. Set REGRAFT_CACHE_DIR to a folder that can."
         ) from error
     return folder
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from regraft.data.decode import MAX_PIXELS
 from regraft.errors import DataError, OptionError
 from regraft.evaluation.metrics import evaluate as measure
+from regraft.evaluation.scores import EVERYTHING
 from regraft.inference.predictor import load
 from regraft.recipes.gather import Gathered, Source, check_numbers, gather, gather_file, read_and_hash
 from regraft.recipes.listen import Clock, Listener
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from regraft.inference.predictor import Predictor
 
 _LISTENER = Listener()
-_EVERYTHING = "all"
 _SHOWN = 5
 
 
@@ -98,7 +98,7 @@ def evaluate(
     else:
         manifest, lost = read_and_hash(source, clock, listener, labelled=True)
         wanted = _which(manifest, split)
-        manifest = replace(manifest, items=tuple(i for i in manifest.items if wanted in {i.split, _EVERYTHING}))
+        manifest = replace(manifest, items=tuple(i for i in manifest.items if wanted in {i.split, EVERYTHING}))
         notes = _unknown_labels(manifest, predictor, listener)  # before the long part
         with clock.phase("backbone"):
             ready = predictor.ready()
@@ -128,7 +128,8 @@ def evaluate(
         "backbone": None if predictor.bundle.card is None else predictor.bundle.card.name,
         "selection": "",
     }
-    finished = Finished(target.name, facts, gathered, None, {wanted: predictions}, {wanted: evaluation}, tuple(notes))
+    parts = {wanted: predictions}, {wanted: evaluation}
+    finished = Finished(target.name, facts, gathered, None, *parts, notes=(), left_out=tuple(notes))
     return write_run(finished, target, None, ready, clock, overwrite=overwrite)
 
 
@@ -162,15 +163,15 @@ def _which(manifest: Manifest, split: str) -> str:
     """The part to evaluate: the one asked for, or the most honest one there is."""
     sizes = manifest.split_sizes()
     if split == "auto":
-        return next((s for s in ("test", "val") if s in sizes), _EVERYTHING)
-    if split != _EVERYTHING and split not in sizes:
+        return next((s for s in ("test", "val") if s in sizes), EVERYTHING)
+    if split != EVERYTHING and split not in sizes:
         has = ", ".join(f"{s} ({n})" for s, n in sizes.items()) or "no splits"
         raise OptionError(f"split {split!r} is not in {manifest.source}, which has {has}")
     return split
 
 
 def _part(gathered: Gathered, split: str) -> Gathered:
-    part = gathered if split == _EVERYTHING else gathered.split(split)
+    part = gathered if split == EVERYTHING else gathered.split(split)
     if not part.manifest.items:
         raise DataError(f"{gathered.manifest.source} has no readable image to evaluate on")
     return part

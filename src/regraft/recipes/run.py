@@ -102,6 +102,7 @@ class Finished:
     predictions: dict[str, Predictions]
     evaluations: dict[str, Evaluation]
     notes: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
 
 _BUNDLE_FILES = {"backbone.safetensors", "bundle.json", "head.safetensors"}
@@ -262,7 +263,9 @@ def _write_report(target: Path, finished: Finished, ready: Frozen | None, clock:
     gathered, found = finished.gathered, finished.gathered.extraction
     split, headline = next(iter(finished.evaluations.items()))
     shown = gallery(finished.predictions[split])
-    drawn = labelled_batch(gathered.manifest.split("train"), _BATCH) if found is not None else []
+    # Only training has a batch that was learnt from; the splits of other people's data mean nothing here.
+    learnt = found is not None and finished.fitted is not None
+    drawn = labelled_batch(gathered.manifest.split("train"), _BATCH) if learnt else []
     batch = tuple((item.path, item.label) for item in drawn)
     with clock.phase("report"):
         pictures = make_pictures([path for path, _ in batch] + (shown.paths() if found is not None else []))
@@ -278,6 +281,8 @@ def _write_report(target: Path, finished: Finished, ready: Frozen | None, clock:
             chosen=finished.fitted.chosen if finished.fitted is not None else {},
             history=finished.fitted.history if finished.fitted is not None else [],
             notes=finished.notes,
+            left_out=finished.left_out,
+            from_file=found is None,
             skipped=gathered.manifest.skipped,
             rejected=gathered.rejected,
             decode_notes=_decode_notes(gathered),

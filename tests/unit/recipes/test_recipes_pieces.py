@@ -38,7 +38,13 @@ def test_folders_of_runs(tmp_path, monkeypatch):
     assert choose_folder(None, "a", overwrite=False) == Path("runs/a-2")
     with pytest.raises(RunExists, match="runs/a"):
         choose_folder("runs/a", "a", overwrite=False)
+    with pytest.raises(RunExists, match="is not a run"):
+        choose_folder("runs/a", "a", overwrite=True)
+    Path("runs/a/metrics.json").write_text("{}")
     assert choose_folder("runs/a", "a", overwrite=True) == Path("runs/a")
+    Path("runs/a/thesis.txt").write_text("")
+    with pytest.raises(RunExists, match="is not a run"):
+        choose_folder("runs/a", "a", overwrite=True)
 
 
 def test_batches_show_all_classes_alike():
