@@ -48,7 +48,9 @@ STRATEGIES = {
             f"Width and cost were chosen {_BY_CV}.",
             _SVM,
         ),
-        Strategy("naive-bayes", "naive-bayes", "Gaussian naive Bayes", f"Its temperature was found {_BY_CV}."),
+        Strategy(
+            "naive-bayes", "naive-bayes", "Gaussian naive Bayes", f"Smoothing and temperature were chosen {_BY_CV}."
+        ),
         Strategy("knn", "knn", "nearest neighbours by cosine", f"The number of neighbours was chosen {_BY_CV}."),
         Strategy(
             "mlp-head",
@@ -68,9 +70,10 @@ def strategy(name: str) -> Strategy:
     Raises:
         OptionError: no strategy has it; the message lists them all.
     """
-    found = STRATEGIES.get(_ALIASES.get(name, name))
+    word = str(name).lower()
+    found = STRATEGIES.get(_ALIASES.get(word, word))
     if found is None:
-        close = difflib.get_close_matches(name, STRATEGIES, n=1)
+        close = difflib.get_close_matches(word, STRATEGIES, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
         raise OptionError(f"strategy {name!r} is unknown: use one of {', '.join(STRATEGIES)}.{hint}")
     return found

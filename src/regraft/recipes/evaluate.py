@@ -86,12 +86,11 @@ def evaluate(
     source = None if data is None else Source(data, root, label, path_column, split_column, group_column)
     if source is None and features is None and (home / "manifest.csv").is_file():
         source = Source(home / "manifest.csv")
+    ready = None
     if features is not None:
-        ready = None
         gathered = gather_file(Path(features), source, clock, listener, max_rejected=max_rejected)
         _check_same_features(gathered, predictor, Path(features), listener)
         wanted = _which(gathered.manifest, split)
-        gathered = _part(gathered, wanted)
         notes = _unknown_labels(gathered.manifest, predictor, listener)
     elif source is None:
         raise OptionError(f"{model} is a bundle without its run: name the data to evaluate it on")
@@ -102,17 +101,9 @@ def evaluate(
         notes = _unknown_labels(manifest, predictor, listener)  # before the long part
         with clock.phase("backbone"):
             ready = predictor.ready()
-        gathered = gather(
-            manifest,
-            lost,
-            ready,
-            predictor.cache,
-            clock,
-            listener,
-            max_pixels=max_pixels,
-            max_rejected=max_rejected,
-        )
-        gathered = _part(gathered, wanted)
+        where_to = predictor.cache, clock, listener
+        gathered = gather(manifest, lost, ready, *where_to, max_pixels=max_pixels, max_rejected=max_rejected)
+    gathered = _part(gathered, wanted)
     seen = _count_seen(gathered.manifest, home)
     with clock.phase("evaluate"):
         predictions = predictor.predictions(gathered.manifest, gathered.table)

@@ -14,6 +14,7 @@ from regraft.errors import DataError, OptionError, TooManyRejected
 from regraft.features.external import read_features
 from regraft.features.extract import Extraction, extract
 from regraft.features.frozen import frozen
+from regraft.features.runtime import cores
 from regraft.features.table import FeatureTable
 
 if TYPE_CHECKING:
@@ -171,10 +172,11 @@ def gather(
         max_pixels=max_pixels,
         on_progress=listener.progress,
     )
-    clock.add("decode", found.decode_seconds)
-    clock.add("inference", found.seconds)
+    decode = found.decode_seconds / cores()  # its share of the wall time, which it divides with inference
+    clock.add("decode", decode)
+    clock.add("inference", max(0.0, found.seconds - decode))
     rejected = (*lost, *found.rejected)
-    again = len(found.items) + len(found.rejected) - found.from_store - found.computed - len(found.rejected)
+    again = len(found.items) - found.from_store - found.computed
     listener.say(
         f"features of {len(found.items)} images: {found.from_store} from the store, {found.computed} computed"
         + (f", {again} identical to another" if again > 0 else "")

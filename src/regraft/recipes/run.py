@@ -207,7 +207,13 @@ def _fill(
         if bundle is not None:
             facts = {**bundle.facts, **shared, "metrics": {k: e.to_json() for k, e in evaluations.items()}}
             write_bundle(replace(bundle, facts=facts), folder / "bundle", None if ready is None else ready.weights)
-        config = {**finished.facts, **shared, "data": manifest.source, "split_note": manifest.split_note}
+        config = {
+            **finished.facts,
+            **shared,
+            "data": manifest.source,
+            "split_note": manifest.split_note,
+            "working_folder": str(Path.cwd()),
+        }
         _write_json(folder / "config.json", config)
     _write_report(folder / "report.html", finished, ready, clock)
     metrics = {
