@@ -131,11 +131,18 @@ def _text_rows(reader: Any, name: str, positions: Sequence[int]) -> Iterator[Cel
             yield Cells(where, tuple(row[position] for position in positions))
 
 
-def _open_parquet(path: str) -> Table:
+def need_pyarrow(purpose: str) -> None:
+    """Raise `MissingExtra` where pyarrow, which every use of Parquet needs, is not installed."""
     try:
-        from pyarrow import ArrowException, parquet, types
+        import pyarrow as pa  # noqa: F401 - whoever calls imports what it uses
     except ImportError:
-        raise MissingExtra("pyarrow", "parquet", "reading Parquet tables") from None
+        raise MissingExtra("pyarrow", "parquet", purpose) from None
+
+
+def _open_parquet(path: str) -> Table:
+    need_pyarrow("reading Parquet tables")
+    from pyarrow import ArrowException, parquet, types
+
     name = Path(path).name
     try:
         schema = parquet.read_schema(path)

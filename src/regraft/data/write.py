@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from regraft.atomic import atomic_file, atomic_folder, write_text
+from regraft.data.cells import need_pyarrow
 from regraft.data.manifest import COLUMNS, Item, Manifest, table_csv
 from regraft.data.metalist import write_meta_lists
 from regraft.data.names import housekeeping
 from regraft.data.rows import absolute, written_path
 from regraft.data.targets import check_file_target, check_folder_target
-from regraft.errors import CannotWrite, DataError, MissingExtra, OptionError, SplitError
+from regraft.errors import CannotWrite, DataError, OptionError, SplitError
 
 FORMS = ("csv", "tsv", "parquet", "meta", "folders")
 _MAX_NAME = 255  # bytes in a file name, on every common file system
@@ -85,11 +86,10 @@ def _form(target: Path, form: str | None) -> str:
 
 
 def _write_parquet(items: list[Item], target: Path) -> None:
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError:
-        raise MissingExtra("pyarrow", "parquet", "writing Parquet tables") from None
+    need_pyarrow("writing Parquet tables")
+    import pyarrow as pa
+    from pyarrow import parquet
+
     rows = [(item.path, item.label, item.split, item.group, item.key) for item in items]
     columns = list(zip(*rows, strict=True)) or [()] * len(COLUMNS)
     try:

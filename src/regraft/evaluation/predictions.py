@@ -11,6 +11,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logits (N, K) to probabilities (N, K), rows sum to one."""
+    with np.errstate(over="ignore", invalid="ignore"):  # further apart than float64 reaches: probability 0
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    result: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
+    return result
+
+
 @dataclass(frozen=True)
 class Predictions:
     """Logits for N images over K classes.
@@ -34,10 +42,7 @@ class Predictions:
 
     def probabilities(self) -> NDArray[np.float64]:
         """(N, K), rows sum to one."""
-        with np.errstate(over="ignore", invalid="ignore"):  # further apart than float64 reaches: probability 0
-            shifted = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
-        result: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
-        return result
+        return softmax(self.logits)
 
     def predicted(self) -> NDArray[np.int64]:
         """(N,) index of the most probable class; ties go to the first."""

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
+import logging
 import signal
 import threading
 import warnings
@@ -23,6 +24,7 @@ import numpy as np
 from regraft.atomic import atomic_folder
 from regraft.backbones.cards import sha256
 from regraft.errors import RunExists
+from regraft.features.runtime import OpenVinoRuntime, import_openvino
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -152,13 +154,9 @@ def _to_openvino(module: nn.Module, card: BackboneCard, folder: Path) -> float:
     """Convert, save as f32 and return the largest relative difference from torch on seeded images."""
     import torch
 
-    from regraft.features.runtime import OpenVinoRuntime
-
     height, width = card.preprocessing.size
     network = _trace(module, torch.zeros(1, 3, height, width))
-    import openvino as ov
-
-    ov.save_model(network, folder / "model.xml", compress_to_fp16=False)
+    import_openvino().save_model(network, folder / "model.xml", compress_to_fp16=False)
     images = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
     images[1] = np.add.outer(np.arange(height), np.arange(width))[:, :, None] % 256
     with torch.inference_mode():
@@ -171,12 +169,8 @@ def _to_openvino(module: nn.Module, card: BackboneCard, folder: Path) -> float:
 
 
 def _trace(module: nn.Module, example: Any) -> Any:
-    """The network as an OpenVINO model of fixed input shape, without the converter's usage reports."""
-    import logging
-
-    import openvino as ov
-
+    """The network as an OpenVINO model of fixed input shape."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing warns of deprecations that are its own business
         logging.getLogger("openvino").setLevel(logging.ERROR)
-        return ov.convert_model(module, example_input=example, input=[tuple(example.shape)])
+        return import_openvino().convert_model(module, example_input=example, input=[tuple(example.shape)])

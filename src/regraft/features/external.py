@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.atomic import atomic_file, check_writable
+from regraft.data.cells import need_pyarrow
 from regraft.data.manifest import SPLITS, Item, Manifest
 from regraft.data.names import natural_sort, split_of, split_words
-from regraft.errors import DataError, MissingExtra, OptionError, RunExists, SplitError
+from regraft.errors import DataError, OptionError, RunExists, SplitError
 from regraft.features.table import FeatureTable
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         raise RunExists(f"{target} exists already. Choose another name, or replace it with --overwrite.")
     check_writable(target)
     if target.suffix.lower() == ".parquet":
-        _pyarrow("writing Parquet")
+        need_pyarrow("writing Parquet")
 
 
 def write_features(
@@ -102,7 +103,7 @@ def write_features(
 def _write_parquet(
     columns: dict[str, list[str]], features: NDArray[np.float32], about: dict[str, Any], path: Path
 ) -> None:
-    pa = _pyarrow("writing Parquet")
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     # Parquet strings are UTF-8: bytes of a file name that are not are written as \xNN.
@@ -142,7 +143,7 @@ def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _read_parquet(path: Path) -> dict[str, NDArray[Any]]:
-    _pyarrow("reading Parquet")
+    need_pyarrow("reading Parquet")
     import pyarrow.parquet as pq
 
     table = pq.read_table(path)
@@ -228,11 +229,3 @@ def _check_splits(path: Path, items: tuple[Item, ...]) -> None:
         raise SplitError(
             f"{path}: {without} of {len(items)} rows have no split; give every row one of {', '.join(SPLITS)}, or none"
         )
-
-
-def _pyarrow(purpose: str) -> Any:
-    try:
-        import pyarrow as pa
-    except ImportError as error:
-        raise MissingExtra("pyarrow", "parquet", purpose) from error
-    return pa

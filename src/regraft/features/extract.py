@@ -71,7 +71,8 @@ class _Job:
     decode_seconds: list[float] = field(default_factory=list)
 
 
-def _silent(done: int, total: int) -> None:
+def silent(done: int, total: int) -> None:
+    """Tell nobody about progress."""
     del done, total
 
 
@@ -82,7 +83,7 @@ def extract(
     runtime: Callable[[], Runtime],
     *,
     max_pixels: int = MAX_PIXELS,
-    on_progress: Callable[[int, int], None] = _silent,
+    on_progress: Callable[[int, int], None] = silent,
 ) -> Extraction:
     """Features of all items, averaged over the spaces' views; only what the store lacks is computed.
 

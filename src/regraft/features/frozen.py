@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from regraft.errors import OptionError
 from regraft.features.convert import converted
-from regraft.features.runtime import PRECISIONS, OpenVinoRuntime, TorchRuntime, choose_runtime
+from regraft.features.runtime import PRECISIONS, OpenVinoRuntime, TorchRuntime, choose_runtime, import_openvino
 from regraft.features.table import VIEWS, FeatureSpace
 
 if TYPE_CHECKING:
@@ -99,6 +99,4 @@ def frozen(
 
 
 def _openvino_has_bf16() -> bool:
-    import openvino as ov
-
-    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -86,6 +87,18 @@ def cuda_is_likely() -> bool:
     return Path("/dev/nvidia0").exists() or Path("/dev/dxg").exists() or shutil.which("nvidia-smi") is not None
 
 
+def import_openvino() -> Any:
+    """OpenVINO, kept from reporting its use: its package `openvino_telemetry` sends events when it is imported.
+
+    OpenVINO goes on with its own stub where that package is absent. In a program that has imported OpenVINO before,
+    this changes nothing.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # what Python documents for "absent"
+    import openvino
+
+    return openvino
+
+
 def choose_runtime(wanted: str) -> str:
     """Resolve "auto" to the fastest runtime of this machine.
 
@@ -121,7 +134,7 @@ class OpenVinoRuntime:
     device: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
-        import openvino as ov
+        ov = import_openvino()
         from openvino.preprocess import PrePostProcessor
 
         core = ov.Core()

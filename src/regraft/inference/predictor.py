@@ -18,8 +18,8 @@ import numpy as np
 from regraft.data.decode import MAX_PIXELS
 from regraft.data.manifest import Item, hash_items
 from regraft.errors import BundleError, DataError, OptionError
-from regraft.evaluation.predictions import Predictions
-from regraft.features.extract import extract
+from regraft.evaluation.predictions import Predictions, softmax
+from regraft.features.extract import extract, silent
 from regraft.features.frozen import check_options, frozen
 from regraft.features.store import cache_folder, usable_cache
 from regraft.inference.bundle import FEATURES_ONLY, read_bundle
@@ -56,10 +56,6 @@ class Prediction:
     notes: tuple[str, ...] = ()
 
 
-def _silent(done: int, total: int) -> None:
-    del done, total
-
-
 @dataclass(frozen=True, repr=False)
 class Predictor:
     """A model that is ready to predict. Made by `load`.
@@ -88,7 +84,7 @@ class Predictor:
         paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
         *,
         max_pixels: int = MAX_PIXELS,
-        on_progress: Callable[[int, int], None] = _silent,
+        on_progress: Callable[[int, int], None] = silent,
     ) -> list[Prediction]:
         """Predict images, in order; files that cannot be read give a `Prediction` with `error`, and no exception.
 
@@ -108,8 +104,10 @@ class Predictor:
             items, ready.spaces, self.cache, ready.runtime, max_pixels=max_pixels, on_progress=on_progress
         )
         errors = {s.path: s.reason for s in (*lost, *extraction.rejected)}
-        logits = self.bundle.head.logits(extraction.table.features) if extraction.items else np.empty((0, 0))
-        rows = dict(zip((i.path for i in extraction.items), logits, strict=True))
+        rows: dict[str, np.ndarray] = {}
+        if extraction.items:
+            probabilities = softmax(self.bundle.head.logits(extraction.table.features))
+            rows = dict(zip((i.path for i in extraction.items), probabilities, strict=True))
         return [self._prediction(name, rows, errors, extraction.notes) for name in names]
 
     def _prediction(
@@ -121,9 +119,8 @@ class Predictor:
     ) -> Prediction:
         if name in errors:
             return Prediction(name, error=errors[name])
-        shifted = np.exp(rows[name] - rows[name].max())
-        probabilities = shifted / shifted.sum()
-        best = int(rows[name].argmax())
+        probabilities = rows[name]
+        best = int(probabilities.argmax())
         return Prediction(
             name,
             self.classes[best],

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.atomic import atomic_file, write_text
+from regraft.data.cells import need_pyarrow
 from regraft.data.folder import read_folder
-from regraft.errors import DataError, MissingExtra, OptionError, RunExists
+from regraft.errors import DataError, OptionError, RunExists
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -56,10 +57,7 @@ def check_target(target: Path, *, overwrite: bool) -> None:
     if target.exists() and not overwrite:
         raise RunExists(f"{target} exists already. Choose another name, or replace it with --overwrite.")
     if ending == ".parquet":
-        try:
-            import pyarrow as pa  # noqa: F401 - asked for before the work is done
-        except ImportError as error:
-            raise MissingExtra("pyarrow", "parquet", "writing Parquet") from error
+        need_pyarrow("writing Parquet")
 
 
 def write_predictions(

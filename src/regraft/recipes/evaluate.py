@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -73,9 +72,7 @@ def evaluate(
         RegraftError: whatever is wrong with the model or the data, in a sentence; nothing is left behind.
     """
     options = {k: v for k, v in locals().items() if k != "listener"}
-    clock = Clock()
-    if listener.started is not None:
-        clock.add("import", time.perf_counter() - listener.started)
+    clock = Clock.start(listener)
     check_numbers(seed=seed, max_rejected=max_rejected, max_pixels=max_pixels)
     predictor = load(model, runtime=runtime)
     where = Path(model).resolve()

@@ -39,6 +39,14 @@ class Clock:
 
     seconds: dict[str, float] = field(default_factory=dict)
 
+    @classmethod
+    def start(cls, listener: Listener) -> Clock:
+        """A clock that counts what passed since the program started as import time."""
+        clock = cls()
+        if listener.started is not None:
+            clock.add("import", time.perf_counter() - listener.started)
+        return clock
+
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Add the time spent inside to a phase."""

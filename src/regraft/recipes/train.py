@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -99,9 +98,7 @@ def train(
         RegraftError: whatever is wrong with the data or the options, in a sentence; nothing is left behind.
     """
     options = {k: v for k, v in locals().items() if k != "listener"}
-    clock = Clock()
-    if listener.started is not None:
-        clock.add("import", time.perf_counter() - listener.started)
+    clock = Clock.start(listener)
     plan = find_strategy(strategy)
     check_options(runtime, precision, views)
     check_numbers(seed=seed, max_rejected=max_rejected, max_pixels=max_pixels)
@@ -113,19 +110,22 @@ def train(
     cache = usable_cache(cache_folder())
     if features is not None:
         ready, gathered = None, gather_file(Path(features), source, clock, listener, max_rejected=max_rejected)
-        gathered = replace(gathered, manifest=make_splits(gathered.manifest, seed=seed, resplit=resplit))
+        divided = make_splits(gathered.manifest, seed=seed, resplit=resplit)
     elif source is None:
         raise OptionError("nothing to train on: name a folder, a table or sample:textile, or give --features FILE")
     else:
         manifest, lost = read_and_hash(source, clock, listener, labelled=True)
         check_rejected(lost, len(manifest) + len(lost), max_rejected, Listener())
         # What cannot be split or learnt from is refused before the long part.
-        _check_trainable(make_splits(manifest, seed=seed, resplit=resplit))
+        divided = make_splits(manifest, seed=seed, resplit=resplit)
+        _check_trainable(divided)
         ready = prepare_backbone(backbone, cache, clock, listener, runtime=runtime, precision=precision, views=views)
         gathered = gather(
             manifest, lost, ready, cache, clock, listener, max_pixels=max_pixels, max_rejected=max_rejected
         )
-        gathered = replace(gathered, manifest=make_splits(gathered.manifest, seed=seed, resplit=resplit))
+        if len(gathered.manifest) < len(manifest):  # some could not be decoded: divide what is left
+            divided = make_splits(gathered.manifest, seed=seed, resplit=resplit)
+    gathered = replace(gathered, manifest=divided)
     outcome = _fit_and_measure(gathered, plan, seed, clock, listener)
     facts = {
         "command": command_line(train, options),

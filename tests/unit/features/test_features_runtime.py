@@ -1,5 +1,8 @@
 """Runtimes agree with plain torch; conversion is paid once and checked."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -155,6 +158,16 @@ def test_saved_model_is_f32(form):
         if node.get_type_name() == "Constant" and len(node.get_output_shape(0)) == 4
     }
     assert kinds == {"f32"}
+
+
+def test_openvino_reports_its_use_to_nobody():
+    code = (
+        "import sys; from regraft.features.runtime import import_openvino; import_openvino();"
+        "from openvino.tools.ovc import convert_impl, telemetry_utils;"
+        "print(convert_impl.tm.__name__, telemetry_utils.tm.__name__, sys.modules['openvino_telemetry'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["openvino.tools.ovc.telemetry_stub"] * 2 + ["None"]
 
 
 def test_unknown_words_are_refused():
