@@ -8,6 +8,7 @@
     ├── BackboneError            a backbone's name or weights
     │   └── BackboneUnavailable  known, but its weights are not on this machine
     ├── CheckpointError          a weights file that does not fit or cannot be read
+    │   └── PartialMatch         it fills too little of its network (carries the report)
     ├── BundleError              a run or bundle folder that cannot be used
     ├── RunExists                a run folder that would have been overwritten
     ├── CannotWrite              a file or folder that cannot be written (disk full, read-only)
@@ -19,6 +20,8 @@ message and exits with 2; it never shows a traceback for one of these.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class RegraftError(Exception):
@@ -61,6 +64,18 @@ class BackboneUnavailable(BackboneError):
 
 class CheckpointError(RegraftError):
     """A weights file that does not fit its network or cannot be read."""
+
+
+class PartialMatch(CheckpointError):
+    """A checkpoint that fills too little of its network; nothing was copied.
+
+    Attributes:
+        report: the `MatchReport`: what fits and what does not.
+    """
+
+    def __init__(self, message: str, report: Any) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class BundleError(RegraftError):

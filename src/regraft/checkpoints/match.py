@@ -1,164 +1,187 @@
-"""A state dict against a module: copy what fits and say exactly what did not."""
+"""A state dict against a network: find what belongs where, say exactly what does not, and only then copy.
+
+Names are tried as they are, without what wrappers put before them, by the known translations between zoos, and
+with what a part saved alone has lost. Where names say nothing, the order and the shapes of the tensors are
+compared (`checkpoints.structure`).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from regraft.errors import CheckpointError
+from regraft.checkpoints.adapt import adapt
+from regraft.checkpoints.match_report import MatchReport, Row, Status, percent
+from regraft.checkpoints.readings import Reading, best_reading, by_structure, fit, score
+from regraft.checkpoints.targets import Target, batch_norm_eps, is_constant, is_head, is_integer, targets_of
+from regraft.errors import PartialMatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from torch import Tensor, nn
 
-_COUNTER = "num_batches_tracked"
-_SHOWN = 5
+    from regraft.checkpoints.checkpoint import Shape
+    from regraft.checkpoints.translations import Origin
+
+SHARE = 0.9
+"""The share of a backbone's parameters below which a match is an error, unless another is asked for."""
+
+_NAMES_SPEAK = 0.25
+_SAME = "Conv2dSame"  # timm's convolution that pads as TensorFlow does: equal tensors, other outputs
+_OTHER_FUNCTION = "torchvision's tensors fit, but this network pads its images as TensorFlow does, theirs does not"
 
 
-@dataclass(frozen=True, slots=True)
-class Mismatch:
-    """One name that both sides have, with tensors that do not fit each other.
-
-    Attributes:
-        name: the name in the module.
-        found: shape in the file.
-        expected: shape in the module.
-        found_dtype: number type in the file.
-        expected_dtype: number type in the module; they conflict only if one is integer and the other not.
-    """
-
-    name: str
-    found: tuple[int, ...]
-    expected: tuple[int, ...]
-    found_dtype: str
-    expected_dtype: str
-
-    def __str__(self) -> str:
-        if self.found != self.expected:
-            return f"{self.name} is {self.found} in the file, {self.expected} in the network"
-        return f"{self.name} is {self.found_dtype} in the file, {self.expected_dtype} in the network"
-
-
-@dataclass(frozen=True, slots=True)
-class MatchReport:
-    """What of a checkpoint went into a module.
+@dataclass(frozen=True)
+class Plan:
+    """What would be copied where.
 
     Attributes:
-        loaded: names in the module that were filled, in the module's order.
-        missing: names in the module that the checkpoint lacks; never BatchNorm's batch counters.
-        unexpected: names in the checkpoint that the module lacks.
-        mismatched: names that both have with tensors that do not fit; they were not copied.
-        loaded_size: how many of the module's numbers (parameters and floating-point buffers) were filled.
-        size: how many there are.
+        report: what fits and what does not.
+        origins: name in the network -> where its tensor comes from, for those that would be filled.
+        stem: the name of the first convolution's weight.
     """
 
-    loaded: tuple[str, ...]
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
-    mismatched: tuple[Mismatch, ...]
-    loaded_size: int
-    size: int
-
-    @property
-    def share(self) -> float:
-        """Share of the module's numbers that were filled, 0..1; 1 only if every single one was."""
-        return self.loaded_size / self.size if self.size else 1.0
-
-    def __str__(self) -> str:
-        parts = [f"loaded {len(self.loaded)} tensors ({_percent(self)} of the numbers)"]
-        parts += [f"missing {_some(self.missing)}"] if self.missing else []
-        parts += [f"not fitting: {_some([str(m) for m in self.mismatched], '; ')}"] if self.mismatched else []
-        parts += [f"not used {_some(self.unexpected)}"] if self.unexpected else []
-        return "; ".join(parts)
+    report: MatchReport
+    origins: dict[str, Origin]
+    stem: str
 
 
 def match(
-    state_dict: Mapping[str, Tensor], module: nn.Module, translate: Callable[[str], str] | None = None
+    state_dict: Mapping[str, Tensor],
+    module: nn.Module,
+    *,
+    allow_partial: float = SHARE,
+    allow_ambiguous: bool = False,
+    head: tuple[str, ...] | None = None,
 ) -> MatchReport:
-    """Copy into `module` every tensor of `state_dict` that fits, by name, and report.
+    """Copy into `module` every tensor of `state_dict` that fits, in place, or nothing at all.
 
     Args:
-        state_dict: named tensors, as `read_state_dict` gives them.
-        module: the network; its parameters and buffers are overwritten in place where they match.
-        translate: a checkpoint's name to the module's name; see `checkpoints.translate`.
+        state_dict: named tensors, as `read_checkpoint(path).state_dict` has them.
+        module: the network.
+        allow_partial: the smallest share (0..1) of the parameters outside the head that must be found; 1 asks for
+            every tensor, running statistics included.
+        allow_ambiguous: where names say nothing and several alignments are equally good, take the first.
+        head: names of the last layer's tensors, which are copied where they fit and otherwise left as they are;
+            by default they are guessed from the usual names; () says that the network has no head.
+
+    Returns:
+        What was copied, changed and left.
 
     Raises:
-        CheckpointError: two names of the checkpoint mean the same tensor of the module.
+        PartialMatch: less was found (its `report` says what); the module is as it was before.
     """
+    plan = plan_match(state_dict, module, allow_ambiguous=allow_ambiguous, head=head)
+    require(plan.report, allow_partial)
+    fill(module, plan, state_dict)
+    return plan.report
+
+
+def plan_match(
+    state_dict: Mapping[str, Tensor],
+    module: nn.Module,
+    *,
+    allow_ambiguous: bool = False,
+    head: tuple[str, ...] | None = None,
+) -> Plan:
+    """Find what would be copied, without copying; the module may live on the device `meta`.
+
+    Args:
+        state_dict: as in `match`.
+        module: as in `match`.
+        allow_ambiguous: as in `match`.
+        head: as in `match`.
+    """
+    slots = targets_of(module, head)
+    source = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
+    notes: list[str] = []
+    best = best_reading(source, slots, batch_norm_eps(module), notes)
+    if best.source == "torchvision" and any(type(layer).__name__ == _SAME for layer in module.modules()):
+        notes.append(f"{_OTHER_FUNCTION}: take the network of this name without tf_")
+        best = Reading("by name", {})
+    elif score(best, source, slots) < _NAMES_SPEAK * sum(slot.size for slot in slots):
+        best = by_structure(best, state_dict, source, slots, notes, allow_ambiguous=allow_ambiguous)
+    rows = [_row(slot, best, state_dict) for slot in slots if not (slot.constant and _settled(slot, best, state_dict))]
+    used = {name for origin in best.origins.values() for name in origin.names}
+    unexpected = tuple(name for name in source if name not in used and not is_constant(name))
+    heads = tuple(name for name in unexpected if is_head(name))
+    report = MatchReport(tuple(rows), unexpected, best.how, tuple(notes), heads)
+    filled = {row.name for row in rows if row.filled}
+    stem = next((slot.name for slot in slots if slot.stem), "")
+    return Plan(report, {name: origin for name, origin in best.origins.items() if name in filled}, stem)
+
+
+def fill(module: nn.Module, plan: Plan, state_dict: Mapping[str, Tensor]) -> None:
+    """Copy what a plan says into the module, in place."""
     import torch
 
-    source = _renamed(state_dict, translate)
-    target = module.state_dict()
-    loaded, missing, mismatched = [], [], []
-    loaded_size = 0
     with torch.no_grad():
-        for name, slot in target.items():
-            if name not in source:
-                if name.rpartition(".")[2] != _COUNTER:
-                    missing.append(name)
-                continue
-            tensor = source[name][1]
-            if tensor.shape != slot.shape or _is_integer(tensor) != _is_integer(slot):
-                mismatched.append(
-                    Mismatch(name, tuple(tensor.shape), tuple(slot.shape), str(tensor.dtype), str(slot.dtype))
-                )
-                continue
-            slot.copy_(tensor)
-            loaded.append(name)
-            loaded_size += _size(slot)
-    unexpected = tuple(original for name, (original, _) in source.items() if name not in target)
-    size = sum(_size(slot) for slot in target.values())
-    return MatchReport(tuple(loaded), tuple(missing), unexpected, tuple(mismatched), loaded_size, size)
+        for name, slot in module.state_dict().items():
+            if name in plan.origins:
+                slot.copy_(_made(name, plan.origins[name], state_dict, tuple(slot.shape), stem=name == plan.stem))
 
 
 def require(report: MatchReport, share: float) -> None:
-    """Stop unless at least `share` (0..1) of the module's numbers were filled.
+    """Stop unless at least `share` (0..1) of the parameters outside the head were found.
 
     Raises:
-        CheckpointError: less was; the message says what did not fit and what to try.
+        PartialMatch: less was; the message says what did not fit and what to try. With a share of 1, any tensor
+            that is not filled is too little, running statistics too.
     """
-    if report.share >= share:
+    if report.share >= share and (share < 1 or report.complete):
         return
-    raise CheckpointError(
-        f"Only {_percent(report)} of the network's numbers are in the checkpoint, expected at least"
-        f" {share:.0%}: {report}. {_advice(report)}"
+    raise PartialMatch(
+        f"The checkpoint does not fill the network: {report}. Expected at least {percent(share)}. {_advice(report)}",
+        report,
     )
 
 
 def _advice(report: MatchReport) -> str:
+    if wrong := next((note for note in report.notes if note.startswith(_OTHER_FUNCTION)), None):
+        return f"{wrong}."
+    if any(note.startswith("ambiguous") for note in report.notes):
+        return (
+            "Its names say nothing and its shapes fit in several ways: none was chosen. Name the right architecture, or"
+            " take the first of them: regraft checkpoint convert FILE -o NEW.safetensors --allow-ambiguous."
+        )
     if report.mismatched and not report.missing:
         return "The names agree but the sizes do not: try another width, depth or input size of the same family."
-    if report.missing and report.unexpected:
-        return "The names differ: it may be another architecture, or carry a prefix or another zoo's names."
-    return "The file lacks parts of the network: it may be cut short, or of a smaller network."
+    if report.missing and set(report.unexpected) - set(report.unused_head):
+        return (
+            "The names differ: it is perhaps another architecture; `regraft checkpoint inspect FILE` says which."
+            " To load what fits all the same, allow a smaller share (--allow-partial)."
+        )
+    return (
+        "The file lacks parts of the network: it may be cut short, or of a smaller network. To load what fits all the"
+        " same, allow a smaller share (--allow-partial)."
+    )
 
 
-def _renamed(state_dict: Mapping[str, Tensor], translate: Callable[[str], str] | None) -> dict[str, tuple[str, Tensor]]:
-    """Name in the module -> (name in the checkpoint, tensor)."""
-    renamed: dict[str, tuple[str, Tensor]] = {}
-    for name, tensor in state_dict.items():
-        new = translate(name) if translate else name
-        if new in renamed:
-            raise CheckpointError(f"{renamed[new][0]} and {name} of the checkpoint both mean {new} of the network.")
-        renamed[new] = (name, tensor)
-    return renamed
+def _settled(slot: Target, reading: Reading, state_dict: Mapping[str, Tensor]) -> bool:
+    """Whether a constant needs no row: the file has none, or has the one of another size."""
+    origin = reading.origins.get(slot.name)
+    return origin is None or origin.make is not None or tuple(state_dict[origin.names[0]].shape) != slot.shape
 
 
-def _is_integer(tensor: Tensor) -> bool:
-    return not (tensor.is_floating_point() or tensor.is_complex())
+def _row(slot: Target, reading: Reading, state_dict: Mapping[str, Tensor]) -> Row:
+    origin = reading.origins.get(slot.name)
+    if origin is None:
+        return Row(slot.name, "missing", slot.shape, parameter=slot.parameter, head=slot.head)
+    first = state_dict[origin.names[0]]
+    found = tuple(first.shape)
+    how = fit(slot, reading, {name: tuple(state_dict[name].shape) for name in origin.names})
+    if how is None:
+        why = f"is {found} in the file, {slot.shape} in the network"
+    elif is_integer(first) != slot.integer:
+        why = f"is {first.dtype} in the file, {slot.dtype} in the network"
+    else:
+        status: Status = "adapted" if how or found != slot.shape else "loaded"
+        return Row(slot.name, status, slot.shape, origin.names, found, how, slot.parameter, slot.head)
+    return Row(slot.name, "mismatched", slot.shape, origin.names, found, why, slot.parameter, slot.head)
 
 
-def _size(tensor: Tensor) -> int:
-    """Integers are counters and index tables that the architecture itself sets: they do not count."""
-    return 0 if _is_integer(tensor) else tensor.numel()
-
-
-def _percent(report: MatchReport) -> str:
-    """Never rounds an incomplete share up to 100 %."""
-    return f"{int(report.share * 1000) / 10:g} %"
-
-
-def _some(names: tuple[str, ...] | list[str], separator: str = ", ") -> str:
-    more = f"{separator}and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return separator.join(names[:_SHOWN]) + more
+def _made(name: str, origin: Origin, state_dict: Mapping[str, Tensor], shape: Shape, *, stem: bool) -> Tensor:
+    tensors = [state_dict[source] for source in origin.names]
+    tensor = tensors[0] if origin.make is None else origin.make(tensors)
+    return tensor if tuple(tensor.shape) == shape else adapt(tensor, name, shape, stem=stem)
