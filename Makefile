@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check nightly bench bench-speed bench-accuracy bench-extract bench-memory bench-demo format clean
+.PHONY: demo test check nightly index bench bench-speed bench-accuracy bench-extract bench-memory bench-demo bench-round_trips format clean
 
 demo: $(READY)  ## train on the packaged textile images and end with a report
 	$(BIN)/regraft train sample:textile
@@ -20,10 +20,13 @@ check: $(READY)  ## style and types
 nightly: $(READY)  ## the long tests too
 	$(BIN)/python -m pytest -m "nightly or not nightly"
 
-bench: bench-accuracy bench-extract bench-memory bench-speed bench-demo  ## every number that the documents quote
+bench: bench-accuracy bench-extract bench-memory bench-speed bench-demo bench-round_trips  ## every number that the documents quote
 
-bench-accuracy bench-extract bench-memory bench-speed bench-demo: bench-%: $(READY)
+bench-accuracy bench-extract bench-memory bench-speed bench-demo bench-round_trips: bench-%: $(READY)
 	$(BIN)/python benchmarks/$*.py
+
+index: $(READY)  ## the index by which networks are recognised, from the installed zoos (some minutes)
+	$(BIN)/python -m regraft.backbones.fingerprint_build
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

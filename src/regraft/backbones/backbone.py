@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from regraft.backbones.preprocessing import Preprocessing
@@ -44,6 +44,9 @@ class BackboneCard:
         parameters: number of parameters without the classifier.
         stages: the parts in forward order.
         versions: versions of the libraries that defined the network.
+        checkpoint: for a person's own file, what was found in it: `container`, `part`, `recognised` (how the
+            architecture is known), `preprocessing` (where it comes from), `match` (`MatchReport.to_json`) and
+            `notes`; empty for the catalogue's own weights, which are complete or refused.
     """
 
     name: str
@@ -57,6 +60,7 @@ class BackboneCard:
     parameters: int
     stages: tuple[Stage, ...]
     versions: dict[str, str]
+    checkpoint: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""

@@ -40,7 +40,12 @@ def read_card(asked: str, cache: Path) -> BackboneCard | None:
 def write_card(asked: str, card: BackboneCard, cache: Path) -> None:
     """Keep a card under the name that was asked for and under its own full name."""
     for name in {asked, card.name}:
-        write_json(_path(name, cache), {"asked": name, "code": code_version(), "card": card.to_dict()})
+        keep_card(name, card, cache)
+
+
+def keep_card(asked: str, card: BackboneCard, cache: Path) -> None:
+    """Keep a card under one name."""
+    write_json(_path(asked, cache), {"asked": asked, "code": code_version(), "card": card.to_dict()})
 
 
 def _path(name: str, cache: Path) -> Path:

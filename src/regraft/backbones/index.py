@@ -40,7 +40,8 @@ def _version(distribution: str) -> str:
 def code_version() -> str:
     """A hash of the code that makes cards and lists, so that what an older Regraft kept is not believed."""
     here = Path(__file__).parent
-    files = [*here.glob("*.py"), *(here.parent / "checkpoints").glob("*.py")]
+    rooms = (here, here.parent / "checkpoints")
+    files = [path for room in rooms for kind in ("*.py", "*.xz") for path in room.rglob(kind)]
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(path.read_bytes())

@@ -59,6 +59,47 @@ def resolve(name: str, cache: Path) -> tuple[Zoo, Entry]:
     raise _unknown(name, cache)
 
 
+def entries_of(architecture: str, cache: Path) -> tuple[Zoo, list[Entry]]:
+    """The source that builds an architecture, and all published weights for it, the default ones first.
+
+    Packaged weights come before the zoo's own for the same network.
+
+    Raises:
+        BackboneError: the name is not of a zoo.
+    """
+    zoo = zoo_of(architecture)
+    if zoo is None:
+        raise _unknown(architecture, cache)
+    own = [(source, entry) for source in (_PACKAGED, zoo) for entry in _entries(source, cache)]
+    bare = architecture.partition("?")[0]
+    found = [(source, entry) for source, entry in own if entry.architecture == bare]
+    source = found[0][0] if found else zoo
+    return source, [entry for one, entry in found if one is source]
+
+
+def architecture_of(name: str, cache: Path) -> str:
+    """The architecture that a person means: a catalogue name with or without tag, or a network without weights.
+
+    Raises:
+        BackboneError: there is no such network; the message gives close matches.
+    """
+    bare = name.partition("?")[0]
+    try:
+        return resolve(bare, cache)[1].architecture + name[len(bare) :]
+    except BackboneError:
+        zoo = zoo_of(bare) if _NAME.fullmatch(bare) else None
+        if zoo in _ZOOS.values() and bare in _networks(zoo):
+            return name
+        raise
+
+
+def _networks(zoo: Zoo | None) -> set[str]:
+    """Every network that a zoo can build, those without published weights too."""
+    from regraft.backbones.fingerprints import shipped
+
+    return {network.architecture for network in shipped().networks} if zoo else set()
+
+
 def names(pattern: str, cache: Path) -> list[Listing]:
     """What the catalogue knows: packaged ones first, then those that are on this machine, then by name.
 

@@ -75,21 +75,25 @@ def absent(entry: Entry) -> Exception:
     return MissingExtra(package, "lite", f"the backbone {entry.name}")
 
 
-def build_module(architecture: str) -> nn.Module:
-    """The network with random weights, without classifier, in eval mode."""
+def build_module(architecture: str, classes: int = 0) -> nn.Module:
+    """The network with random weights, in eval mode, without classifier or with one of so many classes."""
     from regraft.backbones import timm_zoo
 
-    return timm_zoo.build_module(architecture if architecture.startswith(_NETWORK) else f"{_NETWORK}{architecture}")
+    whole = architecture if architecture.startswith(_NETWORK) else f"{_NETWORK}{architecture}"
+    return timm_zoo.build_module(whole, classes)
+
+
+def fixed_size(architecture: str) -> None:
+    """They take images of any size."""
 
 
 def load(entry: Entry, path: Path) -> nn.Module:
     """The network with all its weights; raises CheckpointError if one is missing from the file."""
-    from regraft.checkpoints.match import match, require
+    from regraft.checkpoints.match import match
     from regraft.checkpoints.read import read_state_dict
-    from regraft.checkpoints.translate import lukemelas_to_timm
 
     module = build_module(entry.architecture)
-    require(match(read_state_dict(path), module, lukemelas_to_timm(module.state_dict())), 1.0)
+    match(read_state_dict(path), module, allow_partial=1, head=())
     return module
 
 

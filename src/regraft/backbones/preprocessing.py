@@ -126,6 +126,13 @@ class Preprocessing:
         )
         return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
+    def sentence(self) -> str:
+        """In a few words, for people."""
+        return (
+            f"{self.mode} {self.resize}, crop {self.size[0]}x{self.size[1]}, {self.interpolation},"
+            f" mean {self.mean}, std {self.std}"
+        )
+
     def at_least(self) -> int:
         """The shorter side, in pixels, that a reduced-scale JPEG decode must keep: twice the resize."""
         return 2 * max(self.resize, *self.size)

@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from regraft.backbones.preprocessing import Preprocessing
-from regraft.backbones.zoo import Entry
+from regraft.backbones.zoo import Entry, split_size
 from regraft.errors import BackboneError, CheckpointError
 
 if TYPE_CHECKING:
@@ -55,15 +55,34 @@ def _entry(model: str, cfg: Any) -> Entry:
     )
 
 
-def build_module(architecture: str) -> nn.Module:
-    """The network with random weights, without classifier, in eval mode: images -> features (B, D)."""
+def build_module(architecture: str, classes: int = 0) -> nn.Module:
+    """The network with random weights, in eval mode: images -> features (B, D), or logits (B, classes)."""
     import timm
 
-    model = architecture.removeprefix(_PREFIX)
+    name, side = split_size(architecture)
+    model = name.removeprefix(_PREFIX)
     if not timm.is_model(model):
         raise BackboneError(f"timm {timm.__version__} has no network {model!r}; see `regraft backbones timm/`.")
-    module: nn.Module = timm.create_model(model, num_classes=0)
+    options: dict[str, Any] = {} if side is None else {"img_size": side}
+    try:
+        module: nn.Module = timm.create_model(model, num_classes=classes, **options)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise BackboneError(f"{model} cannot be built for images of {side} pixels: {error}") from error
     return module.eval()
+
+
+def fixed_size(architecture: str) -> tuple[int, int] | None:
+    """Height and width of the input that the network is built for, as timm records it; None if it takes any."""
+    from timm.models import get_pretrained_cfg
+
+    name, side = split_size(architecture)
+    if side is not None:
+        return side, side
+    cfg = get_pretrained_cfg(name.removeprefix(_PREFIX))
+    if cfg is None or not cfg.fixed_input_size:
+        return None
+    _, height, width = cfg.input_size
+    return height, width
 
 
 def load(entry: Entry, path: Path) -> nn.Module:
@@ -75,7 +94,7 @@ def load(entry: Entry, path: Path) -> nn.Module:
     """
     import torch
 
-    from regraft.checkpoints.match import match, require
+    from regraft.checkpoints.match import match
     from regraft.checkpoints.read import read_state_dict
 
     state = read_state_dict(path)
@@ -87,7 +106,7 @@ def load(entry: Entry, path: Path) -> nn.Module:
         for name, tensor in tensors.items()
         if not marked[name].is_floating_point() or bool(torch.isnan(marked[name]).any())
     }
-    require(match(came, module), 1.0)
+    match(came, module, allow_partial=1, head=())
     return module
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from regraft.backbones.preprocessing import Preprocessing
-from regraft.backbones.zoo import Entry
+from regraft.backbones.zoo import Entry, split_size
 from regraft.errors import BackboneError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ _PREFIX = "torchvision/"
 _AUXILIARY = {"aux_logits": False, "transform_input": True, "init_weights": False}
 _OPTIONS: dict[str, dict[str, Any]] = {"googlenet": _AUXILIARY, "inception_v3": _AUXILIARY}
 _CLASSES = 1000
+_VIT_SIDE = 224  # the vision transformers' default
 
 
 def entries() -> list[Entry]:
@@ -52,29 +53,42 @@ def _weights(name: str) -> Any:
 def _options(model: str, weights: Any = None) -> dict[str, Any]:
     """What the builder must be told; some weights of the vision transformers are for larger images."""
     side = weights.meta.get("min_size", (0, 0))[0] if weights is not None else 0
-    larger = {"image_size": side} if model.startswith("vit_") and side > 224 else {}  # noqa: PLR2004 (their default)
+    larger = {"image_size": side} if model.startswith("vit_") and side > _VIT_SIDE else {}
     return {**_OPTIONS.get(model, {}), **larger}
 
 
-def build_module(architecture: str) -> nn.Module:
-    """The network with random weights, without classifier, in eval mode: images -> features (B, D).
+def build_module(architecture: str, classes: int = 0) -> nn.Module:
+    """The network with random weights, in eval mode: images -> features (B, D), or logits (B, classes).
 
     Args:
         architecture: `torchvision/NAME`, or with the tag of weights that are for larger images than usual.
+        classes: 0 removes the classifier.
     """
     from torchvision import models
 
-    model, _, tag = architecture.removeprefix(_PREFIX).partition(".")
+    name, side = split_size(architecture)
+    model, _, tag = name.removeprefix(_PREFIX).partition(".")
     try:
-        module: nn.Module = models.get_model(
-            model, weights=None, **_options(model, _weights(architecture) if tag else None)
-        )
-    except (ValueError, KeyError) as error:
+        options = _options(model, _weights(name) if tag else None)
+        options |= {"image_size": side} if side else {}
+        module: nn.Module = models.get_model(model, weights=None, num_classes=classes or _CLASSES, **options)
+    except (ValueError, KeyError, TypeError) as error:
         raise BackboneError(
             f"torchvision here has no classification network {architecture!r}; see `regraft backbones torchvision/`."
         ) from error
-    _remove_classifier(module)
+    if not classes:
+        _remove_classifier(module)
     return module.eval()
+
+
+def fixed_size(architecture: str) -> tuple[int, int] | None:
+    """Height and width of the input that the network is built for: the vision transformers only; else None."""
+    name, side = split_size(architecture)
+    model, _, tag = name.removeprefix(_PREFIX).partition(".")
+    if not model.startswith("vit_"):
+        return None
+    side = side or _options(model, _weights(name) if tag else None).get("image_size", _VIT_SIDE)
+    return side, side
 
 
 def _remove_classifier(module: nn.Module) -> None:
@@ -95,12 +109,11 @@ def _remove_classifier(module: nn.Module) -> None:
 
 def load(entry: Entry, path: Path) -> nn.Module:
     """The network with all its weights; raises CheckpointError if one is missing from the file."""
-    from regraft.checkpoints.match import match, require
+    from regraft.checkpoints.match import match
     from regraft.checkpoints.read import read_state_dict
-    from regraft.checkpoints.translate import early_torchvision
 
     module = build_module(entry.architecture)
-    require(match(read_state_dict(path), module, early_torchvision), 1.0)
+    match(read_state_dict(path), module, allow_partial=1, head=())
     return module
 
 

@@ -37,6 +37,12 @@ class Entry:
     path: str = ""
 
 
+def split_size(architecture: str) -> tuple[str, int | None]:
+    """`timm/vit_tiny_patch16_224?size=160` -> the architecture and the side, None where there is none."""
+    name, mark, side = architecture.partition("?size=")
+    return name, int(side) if mark and side.isdecimal() and int(side) > 0 else None
+
+
 class Zoo(Protocol):
     """The functions of one source of backbones."""
 
@@ -54,8 +60,15 @@ class Zoo(Protocol):
         """All that it offers; among those of one architecture the default comes first."""
         ...
 
-    def build_module(self, architecture: str) -> nn.Module:
-        """The network with random weights, without classifier, in eval mode."""
+    def build_module(self, architecture: str, classes: int = 0) -> nn.Module:
+        """The network with random weights, in eval mode, without classifier or with one of so many classes.
+
+        An architecture may end with `?size=SIDE`, where the network is built for one size of input.
+        """
+        ...
+
+    def fixed_size(self, architecture: str) -> tuple[int, int] | None:
+        """Height and width of the input that the network is built for; None if it takes any."""
         ...
 
     def load(self, entry: Entry, path: Path) -> nn.Module:

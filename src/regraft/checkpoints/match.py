@@ -131,10 +131,11 @@ def require(report: MatchReport, share: float) -> None:
     """
     if report.share >= share and (share < 1 or report.complete):
         return
-    raise PartialMatch(
-        f"The checkpoint does not fill the network: {report}. Expected at least {percent(share)}. {_advice(report)}",
-        report,
-    )
+    found = f"Only {percent(report.share)} of the backbone's parameters are in the checkpoint"
+    if report.share >= share:
+        found = "Not every tensor of the network is in the checkpoint"
+    expected, advice = f"expected at least {percent(share)}", _advice(report)
+    raise PartialMatch(f"{found}, {expected}: {report}. {advice}", report, f"{found}, {expected}. {advice}")
 
 
 def _advice(report: MatchReport) -> str:
@@ -147,6 +148,11 @@ def _advice(report: MatchReport) -> str:
         )
     if report.mismatched and not report.missing:
         return "The names agree but the sizes do not: try another width, depth or input size of the same family."
+    if report.missing and report.mismatched:
+        return (
+            "It is another network of the same naming: `regraft checkpoint inspect FILE` says which. To load what fits"
+            " all the same, allow a smaller share (--allow-partial)."
+        )
     if report.missing and set(report.unexpected) - set(report.unused_head):
         return (
             "The names differ: it is perhaps another architecture; `regraft checkpoint inspect FILE` says which."

@@ -60,14 +60,10 @@ def _is_name(pattern: str, cache: Path) -> bool:
 
 def _show(card: BackboneCard) -> None:
     prep = card.preprocessing
-    height, width = prep.size
     terminal.line(f"{card.name}: {card.feature_dim} features, {card.parameters:,} parameters")
     terminal.line(f"  weights        {card.weights} ({card.licence}), {card.weights_file or 'not here'}")
     terminal.line(f"  network        {card.architecture}, " + ", ".join(f"{n} {v}" for n, v in card.versions.items()))
-    terminal.line(
-        f"  preprocessing  {prep.mode} {prep.resize}, crop {height}x{width}, {prep.interpolation},"
-        f" mean {prep.mean}, std {prep.std}"
-    )
+    terminal.line(f"  preprocessing  {prep.sentence()}")
     terminal.line("")
     names = max(5, *(len(stage.name) for stage in card.stages))
     kinds = max(4, *(len(stage.kind) for stage in card.stages))

@@ -34,6 +34,21 @@ for _verb, _what, _example in (
     ("cache", "Show and prune the features and models that are kept.", "cache --prune --older-than 30"),
 ):
     app.command(f"regraft.cli.{_verb}:{_verb}", name=_verb, help=_what, help_epilogue=f"Example: regraft {_example}")
+checkpoint = cyclopts.App(
+    name="checkpoint", help="Say what a weights file is, what of it fits a network, or make a clean file of it."
+)
+app.command(checkpoint)
+for _verb, _what, _example in (
+    ("inspect", "Say what a weights file holds and which network it is of.", "inspect model.pth"),
+    ("match", "Say what of a weights file fits a network.", "match model.pth --to timm/resnet34"),
+    ("convert", "Write the backbone of a weights file as clean safetensors.", "convert model.pth -o clean.safetensors"),
+):
+    checkpoint.command(
+        f"regraft.cli.checkpoint:{_verb}",
+        name=_verb,
+        help=_what,
+        help_epilogue=f"Example: regraft checkpoint {_example}",
+    )
 
 
 def main() -> None:

@@ -75,7 +75,9 @@ def _warn(text: str) -> None:
 
 
 def as_verb(
-    function: Callable[..., Any], short: dict[str, str] | None = None
+    function: Callable[..., Any],
+    short: dict[str, str] | None = None,
+    extra: dict[str, tuple[str, str]] | None = None,
 ) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Give a verb the signature and the help of the public function behind it, so that an option is defined once.
 
@@ -83,6 +85,7 @@ def as_verb(
         function: the public function; its `listener` is the verb's own business. Parameters before the `*` become
             positional words.
         short: a short form for some options.
+        extra: switches that are the verb's own, about what it prints: parameter -> (option, help).
     """
     wanted = {n: a for n, a in function.__annotations__.items() if n not in {"listener", "return"}}
     resolved = typing.get_type_hints(
@@ -101,6 +104,10 @@ def as_verb(
         for name, parameter in inspect.signature(function).parameters.items()
         if name != "listener"
     ]
+    for name, (option, what) in (extra or {}).items():
+        hints[name] = typing.Annotated[bool, cyclopts.Parameter(name=[f"--{option}"], negative="", help=what)]
+        kind = inspect.Parameter.KEYWORD_ONLY
+        parameters.append(inspect.Parameter(name, kind, default=False, annotation=hints[name]))
     text = (inspect.getdoc(function) or "").split("\nReturns:")[0].split("\n    listener:")[0]
 
     def decorate(verb: Callable[..., int]) -> Callable[..., int]:

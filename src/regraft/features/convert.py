@@ -78,7 +78,8 @@ def converted(
             known = (facts["architecture"], tuple(facts["size"]), facts["version"])
             if form.state_sha256 == state_sha256 and known == wanted:
                 return form
-    identity = repr((*wanted, state_sha256 or card.weights_sha256))
+    # Of one file, another part may be taken, or it may be matched in another way.
+    identity = repr((*wanted, state_sha256 or (card.weights_sha256, card.checkpoint)))
     folder = cache / "models" / hashlib.sha256(identity.encode()).hexdigest()[:32]
     if not (folder / "model.json").exists():
         backbone = build()

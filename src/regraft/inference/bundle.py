@@ -79,11 +79,11 @@ class Bundle:
         if self.card is None or self.folder is None:
             raise BundleError(FEATURES_ONLY)
         from regraft.backbones.catalogue import build_module
-        from regraft.checkpoints.match import match, require
+        from regraft.checkpoints.match import match
         from regraft.checkpoints.read import read_state_dict
 
         module = build_module(self.card.architecture)
-        require(match(read_state_dict(self.folder / _BACKBONE), module), 1.0)
+        match(read_state_dict(self.folder / _BACKBONE), module, allow_partial=1, head=())
         return Backbone(self.card, module)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.backbones.backbone import BackboneCard
+from regraft.backbones.files import told, warnings
 from regraft.errors import RegraftError
 from regraft.features.runtime import PRECISIONS
 from regraft.features.table import VIEWS
@@ -86,6 +87,10 @@ def read_card(values: object) -> BackboneCard | None:
     try:
         card = BackboneCard.from_dict(values)
     except (RegraftError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return None
+    try:
+        told(card), warnings(card)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return None
     texts = all(type(getattr(card, name)) is str for name in _CARD_TEXTS)
     numbers = type(card.feature_dim) is int and type(card.parameters) is int

@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from regraft.backbones.files import FileOptions
 from regraft.data.decode import MAX_PIXELS
 from regraft.features.external import check_target, write_features
 from regraft.features.frozen import check_options
 from regraft.features.store import cache_folder, usable_cache
-from regraft.recipes.gather import Gathered, Source, check_numbers, gather, prepare_backbone, read_and_hash
+from regraft.recipes.backbone import prepare_backbone
+from regraft.recipes.gather import Gathered, Source, check_numbers, gather, read_and_hash
 from regraft.recipes.listen import Clock, Listener
 
 _LISTENER = Listener()
@@ -26,6 +28,12 @@ def embed(
     views: Literal["none", "flip"] = "none",
     precision: Literal["f32", "bf16"] = "f32",
     runtime: Literal["auto", "openvino", "torch"] = "auto",
+    part: str | None = None,
+    trust: bool = False,
+    allow_partial: float = 0.9,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
+    size: int | None = None,
     root: str | os.PathLike[str] | None = None,
     label: str | None = None,
     path_column: str | None = None,
@@ -40,11 +48,18 @@ def embed(
     Args:
         data: A folder, a table, a meta list, or sample:textile.
         output: The .npz or .parquet file to write: keys, paths, labels, splits, groups, features (N, D).
-        backbone: Which pretrained network, as `regraft backbones` lists them.
+        backbone: Which pretrained network, as `regraft backbones` lists them; or file:FILE[@ARCHITECTURE], a checkpoint
+            of your own; or run:RUN, the backbone of a run.
         overwrite: Replace the file if it exists.
         views: flip averages the features of each image and its mirror image.
         precision: bf16 is faster on processors that have it, and gives other digits.
         runtime: What runs the backbone; auto takes CUDA where there is one, else OpenVINO.
+        part: Of a checkpoint file with several state dicts, which one (`regraft checkpoint inspect` lists them).
+        trust: Unpickle a checkpoint file that asks for foreign classes, which runs its code.
+        allow_partial: Smallest share of the backbone's parameters that a checkpoint file must have.
+        mean: Channel means (0..1) that the network of a checkpoint file expects, where not those of its zoo.
+        std: Channel standard deviations, likewise.
+        size: Side of the input in pixels, likewise.
         root: Where the relative paths of a table or list start; its own folder by default.
         label: The table's column with the labels.
         path_column: The table's column with the paths.
@@ -62,6 +77,8 @@ def embed(
     """
     clock = Clock()
     check_options(runtime, precision, views)
+    own = FileOptions(part, trust, allow_partial, mean=mean, std=std, size=size)
+    own.check()
     check_numbers(max_rejected=max_rejected, max_pixels=max_pixels)
     target = None if output is None else Path(output)
     if target is not None:
@@ -69,7 +86,9 @@ def embed(
     cache = usable_cache(cache_folder())
     source = Source(data, root, label, path_column, split_column, group_column)
     manifest, lost = read_and_hash(source, clock, listener, labelled=False)
-    ready = prepare_backbone(backbone, cache, clock, listener, runtime=runtime, precision=precision, views=views)
+    ready = prepare_backbone(
+        backbone, cache, clock, listener, runtime=runtime, precision=precision, views=views, options=own
+    )
     found = gather(manifest, lost, ready, cache, clock, listener, max_pixels=max_pixels, max_rejected=max_rejected)
     if target is not None:
         about = {

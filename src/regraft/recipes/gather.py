@@ -6,14 +6,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regraft.backbones import catalogue
 from regraft.data.checks import drop_unlabelled, duplicate_conflicts, group_conflicts
 from regraft.data.manifest import Manifest, Skipped, check_not_empty, hash_items
 from regraft.data.read import read_data
 from regraft.errors import DataError, OptionError, TooManyRejected
 from regraft.features.external import read_features
 from regraft.features.extract import Extraction, extract
-from regraft.features.frozen import frozen
 from regraft.features.runtime import cores
 from regraft.features.table import FeatureTable
 
@@ -129,23 +127,6 @@ def read_and_hash(
     if len(reasons) > _REASONS:
         listener.say(f"skipped others for {len(reasons) - _REASONS} more reasons")
     return replace(manifest, items=tuple(items)), lost
-
-
-def prepare_backbone(
-    name: str, cache: Path, clock: Clock, listener: Listener, *, runtime: str, precision: str, views: str
-) -> Frozen:
-    """A named backbone, frozen and ready; converts it the first time."""
-    with clock.phase("backbone"):
-        card, build = catalogue.card_and_builder(name, cache)
-        ready = frozen(card, build, cache, runtime=runtime, precision=precision, views=views)
-    listener.say(
-        f"backbone {card.name}: {card.feature_dim} features, {card.parameters / 1e6:.1f} M parameters,"
-        f" {ready.spaces[0].runtime} {ready.spaces[0].precision}"
-        + (", each image and its mirror image" if len(ready.spaces) > 1 else "")
-    )
-    for note in ready.notes:
-        listener.say(f"  {note}")
-    return ready
 
 
 def gather(

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 import regraft
 from regraft.atomic import atomic_folder, check_writable, write_text
+from regraft.backbones.files import told
 from regraft.data.manifest import SPLITS
 from regraft.errors import RunExists
 from regraft.inference.bundle import write_bundle
@@ -152,7 +153,8 @@ def command_line(verb: Callable[..., Any], options: dict[str, Any]) -> str:
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
             words.append(f"--{name.replace('_', '-')}")
         if value is not True:
-            words.append(os.fspath(value) if isinstance(value, os.PathLike) else str(value))
+            values = value if isinstance(value, tuple) else (value,)
+            words += [os.fspath(one) if isinstance(one, os.PathLike) else str(one) for one in values]
     return shlex.join(words)
 
 
@@ -322,4 +324,6 @@ def _environment(ready: Frozen | None, gathered: Gathered) -> dict[str, str]:
             "conversion": ready.conversion,
             "views": "each image and its mirror image, averaged" if len(ready.spaces) > 1 else "each image as it is",
         }
+        if ready.card.checkpoint:
+            facts["weights file"] = "; ".join(told(ready.card))
     return facts

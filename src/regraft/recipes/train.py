@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from regraft import heads
+from regraft.backbones.files import FileOptions, warnings
 from regraft.data.decode import MAX_PIXELS
 from regraft.data.splits import make_splits
 from regraft.errors import DataError, OptionError
@@ -19,6 +20,7 @@ from regraft.evaluation.predictions import Predictions
 from regraft.features.frozen import check_options
 from regraft.features.store import cache_folder, usable_cache
 from regraft.inference.bundle import Bundle
+from regraft.recipes.backbone import prepare_backbone, short_name
 from regraft.recipes.catalogue import Strategy
 from regraft.recipes.catalogue import strategy as find_strategy
 from regraft.recipes.gather import (
@@ -28,7 +30,6 @@ from regraft.recipes.gather import (
     check_rejected,
     gather,
     gather_file,
-    prepare_backbone,
     read_and_hash,
     warn_of_leaks,
 )
@@ -53,6 +54,12 @@ def train(
     views: Literal["none", "flip"] = "none",
     precision: Literal["f32", "bf16"] = "f32",
     runtime: Literal["auto", "openvino", "torch"] = "auto",
+    part: str | None = None,
+    trust: bool = False,
+    allow_partial: float = 0.9,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
+    size: int | None = None,
     features: str | os.PathLike[str] | None = None,
     root: str | os.PathLike[str] | None = None,
     label: str | None = None,
@@ -72,13 +79,20 @@ def train(
     Args:
         data: A folder with one folder of images a class (also within train, val, test), a table (CSV, TSV,
             Parquet), a meta list, or sample:textile. May be left out with --features.
-        backbone: Which pretrained network, as `regraft backbones` lists them.
+        backbone: Which pretrained network, as `regraft backbones` lists them; or file:FILE[@ARCHITECTURE], a checkpoint
+            of your own; or run:RUN, the backbone of a run.
         strategy: linear-probe, svm, svm-linear, svm-rbf, naive-bayes, knn or mlp-head.
         run: The folder to leave the run in; by default a new one below `runs`.
         overwrite: Replace the run folder if it exists.
         views: flip averages the features of each image and its mirror image.
         precision: bf16 is faster on processors that have it, and gives other digits.
         runtime: What runs the backbone; auto takes CUDA where there is one, else OpenVINO.
+        part: Of a checkpoint file with several state dicts, which one (`regraft checkpoint inspect` lists them).
+        trust: Unpickle a checkpoint file that asks for foreign classes, which runs its code.
+        allow_partial: Smallest share of the backbone's parameters that a checkpoint file must have.
+        mean: Channel means (0..1) that the network of a checkpoint file expects, where not those of its zoo.
+        std: Channel standard deviations, likewise.
+        size: Side of the input in pixels, likewise.
         features: Train on this feature file (.npz, .parquet) instead of running a backbone.
         root: Where the relative paths of a table or list start; its own folder by default.
         label: The table's column with the labels.
@@ -101,6 +115,8 @@ def train(
     clock = Clock.start(listener)
     plan = find_strategy(strategy)
     check_options(runtime, precision, views)
+    own = FileOptions(part, trust, allow_partial, mean=mean, std=std, size=size)
+    own.check()
     check_numbers(seed=seed, max_rejected=max_rejected, max_pixels=max_pixels)
     if features is not None:
         _refuse_without_effect(options)
@@ -119,7 +135,9 @@ def train(
         # What cannot be split or learnt from is refused before the long part.
         divided = make_splits(manifest, seed=seed, resplit=resplit)
         _check_trainable(divided)
-        ready = prepare_backbone(backbone, cache, clock, listener, runtime=runtime, precision=precision, views=views)
+        ready = prepare_backbone(
+            backbone, cache, clock, listener, runtime=runtime, precision=precision, views=views, options=own
+        )
         gathered = gather(
             manifest, lost, ready, cache, clock, listener, max_pixels=max_pixels, max_rejected=max_rejected
         )
@@ -134,7 +152,8 @@ def train(
         "backbone": None if ready is None else ready.card.name,
         "selection": plan.selection,
     }
-    finished = Finished(name, facts, gathered, outcome.fitted, outcome.predictions, outcome.evaluations, outcome.notes)
+    notes = outcome.notes if ready is None else (*warnings(ready.card), *outcome.notes)
+    finished = Finished(name, facts, gathered, outcome.fitted, outcome.predictions, outcome.evaluations, notes)
     bundle = _bundle(gathered, ready, outcome, plan, views, precision)
     return write_run(finished, target, bundle, ready, clock, overwrite=overwrite)
 
@@ -142,7 +161,8 @@ def train(
 def _refuse_without_effect(options: dict[str, Any]) -> None:
     """A feature file decides these; saying something else would go unheard."""
     defaults = inspect.signature(train).parameters
-    for name in ("backbone", "views", "precision", "runtime", "max_pixels"):
+    own = ("part", "trust", "allow_partial", "mean", "std", "size")
+    for name in ("backbone", "views", "precision", "runtime", "max_pixels", *own):
         if options[name] != defaults[name].default:
             flag = name.replace("_", "-")
             raise OptionError(f"--{flag} has no effect with --features: that file's features are taken as they are")
@@ -155,7 +175,7 @@ def _name(
     plan: Strategy,
 ) -> str:
     what = str(data).removeprefix("sample:") if data is not None else str(features or "data")
-    parts = [Path(what).resolve().stem or "data", backbone if features is None else "features", plan.name]
+    parts = [Path(what).resolve().stem or "data", short_name(backbone) if features is None else "features", plan.name]
     return "-".join("".join(c if c.isalnum() or c in "._-" else "_" for c in part) for part in parts)
 
 

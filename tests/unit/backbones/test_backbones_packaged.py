@@ -11,7 +11,6 @@ from timm.data import resolve_data_config
 from regraft.backbones import catalogue, packaged
 from regraft.checkpoints.match import match
 from regraft.checkpoints.read import read_state_dict
-from regraft.checkpoints.translate import lukemelas_to_timm
 from regraft.errors import BackboneUnavailable, MissingExtra
 
 LITE = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
@@ -104,7 +103,7 @@ def test_mean_and_std_suit_the_weights_better_than_the_usual_ones(shared_data):
     images = torch.stack([resize(Image.open(path).convert("RGB")) for path in paths])
     labels = torch.tensor([classes[path.parent.name] for path in paths])
     network = timm.create_model("tf_efficientnet_lite0").eval()
-    match(read_state_dict(_weights("efficientnet_lite0")), network, lukemelas_to_timm(network.state_dict()))
+    match(read_state_dict(_weights("efficientnet_lite0")), network, allow_partial=1)
 
     def loss(mean, std):
         with torch.inference_mode():
