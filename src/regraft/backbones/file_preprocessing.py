@@ -13,7 +13,7 @@ from regraft.backbones.preprocessing import Preprocessing
 from regraft.errors import CheckpointError, OptionError
 
 if TYPE_CHECKING:
-    from regraft.backbones.files import FileOptions, Recognised
+    from regraft.backbones.recognise import FileOptions, Recognised
     from regraft.backbones.zoo import Zoo
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

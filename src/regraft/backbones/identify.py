@@ -24,6 +24,7 @@ _INDEXES = (COUNTER, "relative_position_index")
 _EMBEDDINGS = ("pos_embed", "pos_emb", "position_embedding")
 _MATRIX, _IMAGE = 2, 4  # dimensions of a linear layer's and of an image convolution's weight
 _RGB = 3
+_STATISTICS = ("running_mean", "running_var")
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Guess:
         translation: name of the translation that applies; "structure" where only order and shapes fit; or empty.
         prefix: what wrappers put before the names, with its final dot ("module.model."); empty for nothing.
         lost: what the network has before the names and the file has not ("features."); empty for nothing.
-        share: 0..1, numbers of the architecture (head excluded) that the file has in tensors that fit, those
+        share: 0..1, parameters of the architecture (head excluded) that the file has in tensors that fit, those
             included that fit after another number of channels or positions has been adapted.
     """
 
@@ -166,10 +167,11 @@ def _guesses(reading: Reading, choice: Choice) -> Iterator[Guess]:
 
 
 def _exact_share(slots: Sequence[Slot], reading: Reading) -> float:
+    """Of the parameters: a BatchNorm's running statistics are none."""
     if all(slot.name in reading.found for slot in slots):
         return 1.0
-    whole = sum(math.prod(slot.shape) for slot in slots)
-    return sum(math.prod(slot.shape) for slot in slots if slot.name in reading.found) / whole
+    sizes = {slot.name: math.prod(slot.shape) for slot in slots if not slot.name.endswith(_STATISTICS)}
+    return sum(size for name, size in sizes.items() if name in reading.found) / sum(sizes.values())
 
 
 def _naming(reading: Reading, choice: Choice) -> str:

@@ -10,8 +10,8 @@ import numpy as np
 
 from regraft.backbones.fingerprints import HEAD, STEM, Slot, shipped
 from regraft.backbones.identify_scores import Scores, by_names, by_shapes, fits
-from regraft.checkpoints.alignment import Slot as Plain
-from regraft.checkpoints.structure import align
+from regraft.checkpoints.structure.align import align
+from regraft.checkpoints.structure.alignment import Slot as Plain
 from regraft.checkpoints.translations import translations_for
 from regraft.checkpoints.wrappers import prefixes, stripped
 

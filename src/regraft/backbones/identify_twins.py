@@ -118,9 +118,9 @@ def _order(network: Network, evidence: _Evidence) -> tuple[object, ...]:
     zoo, _, name = network.architecture.partition("/")
     return (
         tuple(-count for count in evidence.tensors),
+        not evidence.meant,
         -evidence.modules,
         -evidence.hint,
-        not evidence.meant,
         zoo != "torchvision",
         not network.published,
         bool(_DERIVED.fullmatch(f"{name}_")),
@@ -135,10 +135,10 @@ def _decided(rivals: Sequence[Network], evidence: Mapping[str, _Evidence]) -> st
     if len(rivals) == 1:
         return ""
     first, *others = (evidence[network.architecture] for network in rivals)
+    if first.meant and not any(other.meant for other in others):
+        return "the file's naming"
     if all(first.modules > other.modules for other in others):
         return "the modules that the file lists"
     if all(first.hint > other.hint for other in others) and all(first.modules == o.modules for o in others):
         return "the names that the file gives"
-    if first.meant and not any(other.meant for other in others):
-        return "the file's naming"
     return ""

@@ -2,7 +2,7 @@
 
 Names are tried as they are, without what wrappers put before them, by the known translations between zoos, and
 with what a part saved alone has lost. Where names say nothing, the order and the shapes of the tensors are
-compared (`checkpoints.structure`).
+compared (`checkpoints/structure/`).
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from regraft.checkpoints.adapt import adaptation
-from regraft.checkpoints.alignment import Slot
-from regraft.checkpoints.structure import align
-from regraft.checkpoints.structure import slots as structure_slots
+from regraft.checkpoints.structure.align import align
+from regraft.checkpoints.structure.align import slots as structure_slots
+from regraft.checkpoints.structure.alignment import Slot
 from regraft.checkpoints.translations import Origin, translations_for
 from regraft.checkpoints.wrappers import prefixes, stripped
 

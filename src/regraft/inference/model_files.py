@@ -17,6 +17,7 @@ from regraft.backbones.backbone import BackboneCard
 from regraft.backbones.cards import sha256
 from regraft.backbones.index import versions
 from regraft.backbones.lookup import architecture_of, entries_of
+from regraft.backbones.recognise import DEFAULTS, identify_checkpoint, recognise
 from regraft.backbones.stages import stages
 from regraft.errors import BundleError, CheckpointError, OptionError, RunExists
 from regraft.features.store import cache_folder
@@ -115,9 +116,9 @@ def load_model(
 
     cache = cache_folder()
     checkpoint = read_checkpoint(place, part=part, trust=trust)
-    found = files.recognise(checkpoint, architecture or "", cache)
-    identity = found.identity or files.identify_checkpoint(checkpoint)
-    zoo, preprocessing, _ = file_preprocessing.preprocessing_of(found, cache, files.DEFAULTS)
+    found = recognise(checkpoint, architecture or "", cache)
+    identity = found.identity or identify_checkpoint(checkpoint)
+    zoo, preprocessing, _ = file_preprocessing.preprocessing_of(found, cache, DEFAULTS)
     network = files.sized(found.architecture, zoo, preprocessing.size)
     module = zoo.build_module(network, identity.classes or 0)
     report = match(checkpoint.state_dict, module, allow_partial=1, head=None if identity.classes else ())

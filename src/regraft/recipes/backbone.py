@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regraft.backbones import catalogue, files
+from regraft.backbones.recognise import DEFAULTS, PREFIX, split_name
 from regraft.errors import BundleError, OptionError
 from regraft.features.frozen import frozen
 from regraft.inference.bundle import read_bundle
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regraft.backbones.backbone import Backbone, BackboneCard
-    from regraft.backbones.files import FileOptions
+    from regraft.backbones.recognise import FileOptions
     from regraft.features.frozen import Frozen
     from regraft.recipes.listen import Clock, Listener
 
@@ -31,7 +32,7 @@ def prepare_backbone(
     runtime: str,
     precision: str,
     views: str,
-    options: FileOptions = files.DEFAULTS,
+    options: FileOptions = DEFAULTS,
 ) -> Frozen:
     """A named backbone, frozen and ready; converts it the first time.
 
@@ -67,16 +68,16 @@ def prepare_backbone(
 
 def short_name(name: str) -> str:
     """For the name of a run's folder: a file's or run's own name without its place."""
-    if name.startswith(files.PREFIX):
-        return files.split_name(name)[0].stem
+    if name.startswith(PREFIX):
+        return split_name(name)[0].stem
     return Path(name.removeprefix(RUN)).name if name.startswith(RUN) else name
 
 
 def _named(name: str, cache: Path, options: FileOptions) -> tuple[BackboneCard, Callable[[], Backbone], str | None]:
-    if name.startswith(files.PREFIX):
+    if name.startswith(PREFIX):
         return *files.card_and_builder(name, cache, options), None
-    if options != files.DEFAULTS:
-        given = [field for field in options.__slots__ if getattr(options, field) != getattr(files.DEFAULTS, field)]
+    if options != DEFAULTS:
+        given = [field for field in options.__slots__ if getattr(options, field) != getattr(DEFAULTS, field)]
         flags = ", ".join(f"--{field.replace('_', '-')}" for field in given)
         raise OptionError(f"{flags}: only for a file of your own, --backbone file:FILE, not for {name!r}")
     if name.startswith(RUN):

@@ -10,14 +10,8 @@ from typing import TYPE_CHECKING
 
 from regraft.atomic import atomic_file, check_writable
 from regraft.backbones.file_preprocessing import preprocessing_of
-from regraft.backbones.files import (
-    FileOptions,
-    Recognised,
-    identify_checkpoint,
-    recognise,
-    seeded,
-    sized,
-)
+from regraft.backbones.files import seeded, sized
+from regraft.backbones.recognise import FileOptions, Recognised, identify_checkpoint, recognise
 from regraft.checkpoints.match import fill, plan_match, require
 from regraft.checkpoints.read import read_checkpoint
 from regraft.checkpoints.wrappers import prefixes, stripped

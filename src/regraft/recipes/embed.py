@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from regraft.backbones.files import FileOptions
+from regraft.backbones.recognise import FileOptions
 from regraft.data.decode import MAX_PIXELS
 from regraft.features.external import check_target, write_features
 from regraft.features.frozen import check_options

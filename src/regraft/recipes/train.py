@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from regraft import heads
-from regraft.backbones.files import FileOptions, warnings
+from regraft.backbones.files import warnings
+from regraft.backbones.recognise import FileOptions
 from regraft.data.decode import MAX_PIXELS
 from regraft.data.splits import make_splits
 from regraft.errors import DataError, OptionError

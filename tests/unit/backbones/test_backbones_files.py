@@ -10,7 +10,8 @@ from torchvision import models
 
 from regraft.backbones import catalogue, files
 from regraft.backbones.backbone import BackboneCard
-from regraft.backbones.files import FileOptions, card_and_builder, split_name
+from regraft.backbones.files import card_and_builder
+from regraft.backbones.recognise import FileOptions, split_name
 from regraft.errors import BackboneError, CheckpointError, OptionError, PartialMatch
 
 

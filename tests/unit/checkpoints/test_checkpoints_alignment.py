@@ -5,7 +5,16 @@ import random
 
 import pytest
 
-from regraft.checkpoints.alignment import MANY, Place, Slot, find_places, gathered, layers, names_tell, optimum
+from regraft.checkpoints.structure.alignment import (
+    MANY,
+    Place,
+    Slot,
+    find_places,
+    gathered,
+    layers,
+    names_tell,
+    optimum,
+)
 
 
 def _enumerated(places):

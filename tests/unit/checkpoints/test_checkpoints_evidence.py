@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from regraft.checkpoints.alignment import Place, Slot
-from regraft.checkpoints.evidence import contradiction
 from regraft.checkpoints.read import read_state_dict
+from regraft.checkpoints.structure.alignment import Place, Slot
+from regraft.checkpoints.structure.evidence import contradiction
 
 KINDS = ["weight", "bias", "running_mean", "running_var"]
 

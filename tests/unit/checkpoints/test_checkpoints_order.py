@@ -6,7 +6,7 @@ import pytest
 import torch
 import torchvision
 
-from regraft.checkpoints.order import by_number
+from regraft.checkpoints.structure.order import by_number
 
 
 def test_files_that_sort_their_keys_are_put_back_in_order():

@@ -11,7 +11,7 @@ import torch
 import torchvision
 from torch import nn
 
-from regraft.checkpoints.structure import Alignment, Slot, align, slots
+from regraft.checkpoints.structure.align import Alignment, Slot, align, slots
 
 HEADS = {"resnet": "fc", "vgg": "classifier.6", "mobilenet": "classifier.3", "efficientnet": "classifier.1"}
 WANTED = [

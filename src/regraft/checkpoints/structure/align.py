@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from regraft.checkpoints.alignment import (
+from regraft.checkpoints.structure.alignment import (
     Place,
     Slot,
     find_places,
@@ -15,8 +15,8 @@ from regraft.checkpoints.alignment import (
     names_tell,
     optimum,
 )
-from regraft.checkpoints.evidence import contradiction
-from regraft.checkpoints.order import by_number
+from regraft.checkpoints.structure.evidence import contradiction
+from regraft.checkpoints.structure.order import by_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from regraft.checkpoints.alignment import Place, Slot
     from regraft.checkpoints.checkpoint import Shape
+    from regraft.checkpoints.structure.alignment import Place, Slot
 
 # A norm's weight starts at one and its bias at zero. Training moves both, but it does not leave one whole layer of
 # weights within _NOTHING of zero and a bias as a fresh weight would be: all of one sign, near one, nearly equal.
