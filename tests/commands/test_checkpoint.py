@@ -11,13 +11,7 @@ import torch
 from safetensors import safe_open
 from torchvision import models
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _stirred(network, seed=0):
@@ -187,6 +181,13 @@ def test_a_pickled_network_needs_the_one_flag(regraft, photos):
     assert "--trust" in refused.err
     said = regraft("train", photos, "--backbone", "file:whole.pth", "--trust", "--run", "r")
     assert said.code == 0, said.err
+
+
+def test_a_file_is_taken_apart_like_any_backbone(regraft, model_pth):
+    said = regraft("backbones", f"file:{model_pth}")
+    assert said.code == 0, said.err
+    assert "layer4" in said.out
+    assert "11,176,512" in said.out
 
 
 def test_embedding_takes_files_too(regraft, photos, model_pth):

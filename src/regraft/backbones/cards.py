@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from regraft.backbones.backbone import BackboneCard
 from regraft.backbones.index import code_version, read_json, versions, write_json
+from regraft.errors import CheckpointError
 
 _CHUNK = 1 << 20
 
@@ -21,6 +22,19 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def weights_sha256(path: Path) -> str:
+    """Hash of a weights file; of an index of several, one of all their bytes.
+
+    Raises:
+        CheckpointError: an index that cannot be read.
+    """
+    if path.suffix != ".json":
+        return sha256(path)
+    from regraft.checkpoints.containers.index import files
+
+    return hashlib.sha256("".join(map(sha256, files(path))).encode()).hexdigest()
+
+
 def read_card(asked: str, cache: Path) -> BackboneCard | None:
     """The card kept for a name, or None if there is none that can be believed.
 
@@ -31,8 +45,10 @@ def read_card(asked: str, cache: Path) -> BackboneCard | None:
         return None
     try:
         card = BackboneCard.from_dict(kept["card"])
-        same = card.versions == versions(card.versions) and sha256(Path(card.weights_file)) == card.weights_sha256
-    except (KeyError, TypeError, ValueError, OSError, AttributeError):
+        same = (
+            card.versions == versions(card.versions) and weights_sha256(Path(card.weights_file)) == card.weights_sha256
+        )
+    except (KeyError, TypeError, ValueError, OSError, AttributeError, CheckpointError):
         return None
     return card if same else None
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.backbones.backbone import Backbone, BackboneCard
-from regraft.backbones.cards import keep_card, read_card, sha256
+from regraft.backbones.cards import keep_card, read_card, weights_sha256
 from regraft.backbones.file_preprocessing import preprocessing_of
 from regraft.backbones.index import versions
 from regraft.backbones.recognise import DEFAULTS, PREFIX, FileOptions, recognise, split_name
@@ -80,7 +80,7 @@ def _load(path: Path, architecture: str, cache: Path, options: FileOptions) -> B
         architecture=network,
         weights=f"{path.name}{f', part {part}' if (part := found.checkpoint.part.name) else ''}",
         weights_file=str(file.absolute()),
-        weights_sha256=sha256(file),
+        weights_sha256=weights_sha256(file),
         licence="unknown",
         preprocessing=preprocessing,
         feature_dim=output[0],
@@ -110,6 +110,9 @@ def told(card: BackboneCard) -> list[str]:
     lines = [
         f"{facts['container']}{part}: {facts['recognised']}",
         f"{percent(matched['share'])} of {matched['parameters']:,} parameters loaded {matched['how']}",
+    ]
+    lines += [
+        f"  {stage}: {loaded:,} of {size:,}" for stage, (loaded, size) in matched["stages"].items() if loaded < size
     ]
     changes = sorted(set(matched["adapted"].values()))
     if changes:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regraft.backbones import catalogue
+from regraft.backbones import catalogue, files
 from regraft.backbones.lookup import resolve
+from regraft.backbones.recognise import PREFIX
 from regraft.cli import terminal
 from regraft.errors import BackboneError
 from regraft.features.store import cache_folder
@@ -21,8 +22,8 @@ def backbones(pattern: str | None = None, /) -> int:
     """List pretrained networks, those that can be used right now first; or take one apart.
 
     Args:
-        pattern: A full name shows that network's stages; anything else lists the names that hold it, as in resnet
-            or 'timm/vit*'. Without it, what can be used now is listed.
+        pattern: A full name, or file:FILE, shows that network's stages; anything else lists the names that hold it, as
+            in resnet or 'timm/vit*'. Without it, what can be used now is listed.
     """
     cache = cache_folder()
     if pattern is None:
@@ -33,6 +34,13 @@ def backbones(pattern: str | None = None, /) -> int:
             f"{len(here)} can be used right now. More: regraft backbones 'timm/*', regraft backbones 'torchvision/*'",
             error=True,
         )
+        return 0
+    if pattern.startswith(PREFIX):
+        card, _ = files.card_and_builder(pattern, cache)
+        _show(card)
+        terminal.line("")
+        for line in (*files.told(card), *files.warnings(card)):
+            terminal.line(f"  {line}")
         return 0
     if _is_name(pattern, cache):
         card = catalogue.preview(pattern, cache)

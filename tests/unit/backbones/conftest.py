@@ -9,12 +9,8 @@ from safetensors.torch import save_file
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
-    """These networks are small: several threads only wait for each other, above all on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _one_thread(one_thread):
+    """These networks are small."""
 
 
 @pytest.fixture

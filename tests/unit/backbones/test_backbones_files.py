@@ -140,6 +140,28 @@ def test_a_converted_file_tells_its_architecture_and_preprocessing(tmp_path, sti
         card_and_builder(f"file:{tmp_path / 'c.safetensors'}", cache)
 
 
+def test_a_changed_shard_is_noticed(tmp_path, stir, cache):
+    """The index is the same, one of the files that it names is not."""
+    names = {}
+    for number, seed in ((0, 1), (1, 2)):
+        state = stir(timm.create_model("test_resnet"), seed).state_dict()
+        part = dict(list(state.items())[number::2])
+        save_file(part, tmp_path / f"part-{number}.safetensors")
+        names |= dict.fromkeys(part, f"part-{number}.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": names}))
+    first, _ = card_and_builder(f"file:{tmp_path}", cache)
+    assert first.weights_file == str(index)
+    state = stir(timm.create_model("test_resnet"), 3).state_dict()
+    save_file(
+        {name: state[name] for name, file in names.items() if file.endswith("1.safetensors")},
+        tmp_path / "part-1.safetensors",
+    )
+    second, build = card_and_builder(f"file:{tmp_path}", cache)
+    assert second.weights_sha256 != first.weights_sha256
+    assert torch.equal(build().module.state_dict()[last[0]], state[last[0]])
+
+
 @pytest.mark.parametrize(
     ("name", "path", "architecture"),
     [

@@ -9,13 +9,7 @@ from torchvision import models
 from regraft.checkpoints.adapt import adaptation
 from regraft.checkpoints.match import match
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _outputs(module, images):

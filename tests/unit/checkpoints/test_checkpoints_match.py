@@ -13,13 +13,7 @@ from regraft.checkpoints.match import match, plan_match, require
 from regraft.checkpoints.match_report import percent, stage_of, table
 from regraft.errors import CheckpointError, PartialMatch
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _net():

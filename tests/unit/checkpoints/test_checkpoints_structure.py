@@ -24,11 +24,8 @@ WANTED = [
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _collected(one_thread):
     yield
-    torch.set_num_threads(before)
     gc.collect()
 
 

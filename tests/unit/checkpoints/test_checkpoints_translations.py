@@ -11,12 +11,7 @@ from unit.checkpoints.translated import carried, difference, stirred, timm_net, 
 TABLES = {"relative_position_index", "relative_coords_table"}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _both_ways(one, two, side, *, exact):

@@ -15,13 +15,7 @@ import regraft
 from odd_images import simple_folder
 from regraft.errors import BundleError, CheckpointError, OptionError, RunExists
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _trained(network):

@@ -64,6 +64,15 @@ def read(path: Path, read_one: Callable[[Path], Content]) -> Content:
     return Content(f"{kind} in {len(files)} file{'s' * (len(files) > 1)}", merged)
 
 
+def files(path: Path) -> list[Path]:
+    """An index and all files that it names: what must be the same for its tensors to be the same.
+
+    Raises:
+        CheckpointError: as `read`.
+    """
+    return [path, *(_inside(path, name) for name in sorted(set(_places(path).values())))]
+
+
 def _places(path: Path) -> dict[str, str]:
     """Name of tensor -> name of file, from the index."""
     if path.stat().st_size > _LARGEST:
