@@ -118,7 +118,11 @@ def atomic_file(target: Path) -> Iterator[Path]:
     with _naming(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            temporary.unlink()
             yield temporary
+            temporary.chmod(mode)  # some writers, safetensors among them, let nobody else read
             with temporary.open("rb") as handle:
                 os.fsync(handle.fileno())
             temporary.replace(target)

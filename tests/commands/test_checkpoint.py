@@ -108,6 +108,19 @@ def test_convert_to_another_zoo_translates(regraft):
         assert set(handle.keys()) == set(timm.create_model("mobilenetv3_small_100", num_classes=0).state_dict())
 
 
+def test_convert_does_not_turn_a_guess_into_a_certainty(regraft):
+    torch.save(timm.create_model("efficientnet_lite0").state_dict(), "w.pth")
+    said = regraft("checkpoint", "convert", "w.pth", "-o", "c.safetensors")
+    assert said.code == 0, said.err
+    assert "tf_efficientnet_lite0" in said.out
+    listed = regraft("backbones", "file:c.safetensors")
+    assert "tf_efficientnet_lite0 has the same tensors" in listed.out
+    named = regraft("checkpoint", "convert", "w.pth", "-o", "n.safetensors", "--to", "timm/efficientnet_lite0")
+    assert named.code == 0, named.err
+    assert "tf_" not in regraft("backbones", "file:n.safetensors").out
+    assert Path("c.safetensors").stat().st_mode == Path("w.pth").stat().st_mode
+
+
 def test_a_network_nobody_knows_is_converted_as_it_is(regraft):
     torch.save({"net": {f"w.a{n}.weight": torch.rand(n + 1, 3) for n in range(4)}}, "own.pth")
     inspected = regraft("checkpoint", "inspect", "own.pth")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from regraft.backbones.lookup import entries_of
 from regraft.backbones.preprocessing import Preprocessing
+from regraft.backbones.recognise import PREPROCESSING
 from regraft.errors import CheckpointError, OptionError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def preprocessing_of(found: Recognised, cache: Path, options: FileOptions) -> tu
     zoo, entries = entries_of(found.architecture, cache)
     stem = found.checkpoint.path.stem
     named = [entry for entry in entries if stem in {Path(entry.url).stem, entry.name.rpartition("/")[2]}]
-    if saved := found.checkpoint.metadata.get("regraft.preprocessing"):
+    if saved := found.checkpoint.metadata.get(PREPROCESSING):
         base, source = _saved(found.checkpoint.path, saved), "as the file itself says"
     elif entries:
         entry = (named or entries)[0]

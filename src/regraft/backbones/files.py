@@ -91,7 +91,7 @@ def _load(path: Path, architecture: str, cache: Path, options: FileOptions) -> B
             "container": found.checkpoint.container,
             "part": found.checkpoint.part.name,
             "recognised": found.why,
-            "certainty": found.identity.certainty if found.identity else "certain",
+            "certainty": found.certainty,
             "preprocessing": source,
             "match": report.to_json(),
             "notes": list(found.checkpoint.notes),

@@ -64,8 +64,8 @@ class Identity:
 
     Attributes:
         guesses: best first; empty if nothing fits.
-        certainty: "certain", "ambiguous" (several networks fit equally), "partial" (something fits, but less than
-            the whole) or "unknown".
+        certainty: "certain", "likely" (another network fits equally, but no weights are published for it), "ambiguous"
+            (several fit equally), "partial" (something fits, but less than the whole) or "unknown".
         why: one sentence for people.
         head: the layer in the file, named as there, that gives one output a class; empty if there is none.
         classes: its number of outputs; None if there is none.
@@ -199,6 +199,8 @@ def _certainty(found: Sequence[Reading], choice: Choice, guesses: Sequence[Guess
     twins = f"{' and '.join(others)} {'have' if len(others) > 1 else 'has'} the same tensors in another computation"
     if choice.decided:
         return "certain", f"{fits_it}; {twins}: {choice.decided} decided."
+    if choice.first[0].published and not any(network.published for network in choice.first[1 : choice.rivals]):
+        return "likely", f"{fits_it}; {twins}, but nobody publishes weights for {'them' if len(others) > 1 else 'it'}."
     return "ambiguous", f"{fits_it}; {twins}."
 
 

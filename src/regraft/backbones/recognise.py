@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regraft.backbones.lookup import architecture_of
+from regraft.checkpoints.shown import shown
 from regraft.errors import CheckpointError, OptionError
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from regraft.checkpoints.checkpoint import Checkpoint
 
 PREFIX = "file:"
+_SENTENCES = 500  # characters
+ARCHITECTURE, AMBIGUOUS, PREPROCESSING = "regraft.architecture", "regraft.ambiguous", "regraft.preprocessing"
+"""What a file that `regraft checkpoint convert` wrote says of itself, in its safetensors header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +60,14 @@ class Recognised:
         identity: what its tensors say; None where the architecture was named.
         architecture: what `build_module` takes.
         why: how the architecture is known, one sentence.
+        certainty: as in `Identity`; what was named is certain.
     """
 
     checkpoint: Checkpoint
     identity: Identity | None
     architecture: str
     why: str
+    certainty: str = "certain"
 
 
 def split_name(name: str) -> tuple[Path, str]:
@@ -90,15 +96,18 @@ def recognise(checkpoint: Checkpoint, architecture: str, cache: Path) -> Recogni
     """
     if architecture:
         return Recognised(checkpoint, None, architecture_of(architecture, cache), "named by the user")
-    if told := checkpoint.metadata.get("regraft.architecture"):
-        return Recognised(checkpoint, None, architecture_of(told, cache), "as the file itself says")
+    if told := checkpoint.metadata.get(ARCHITECTURE):
+        why, certainty = "as the file itself says", "certain"
+        if guessed := checkpoint.metadata.get(AMBIGUOUS):
+            why, certainty = f"{why}, which was converted from another: {shown(guessed, _SENTENCES)}", "ambiguous"
+        return Recognised(checkpoint, None, architecture_of(told, cache), why, certainty)
     identity = identify_checkpoint(checkpoint)
     if not identity.guesses or identity.certainty == "unknown":
         raise CheckpointError(
             f"{checkpoint.path}: {identity.why} Name its architecture: {PREFIX}{checkpoint.path}@timm/NAME or"
             " @torchvision/NAME; `regraft backbones PATTERN` lists them."
         )
-    return Recognised(checkpoint, identity, identity.guesses[0].architecture, identity.why)
+    return Recognised(checkpoint, identity, identity.guesses[0].architecture, identity.why, identity.certainty)
 
 
 def identify_checkpoint(checkpoint: Checkpoint) -> Identity:

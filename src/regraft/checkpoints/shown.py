@@ -5,10 +5,10 @@ from __future__ import annotations
 _LONGEST = 100
 
 
-def shown(name: object) -> str:
+def shown(name: object, longest: int = _LONGEST) -> str:
     """A name as it is if it is short and printable, else quoted, escaped and shortened."""
     text = str(name) if isinstance(name, str | float) or type(name) is int else type(name).__name__
-    short = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    short = text if len(text) <= longest else f"{text[:longest]}..."
     return short if short.isprintable() else ascii(short)
 
 

@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING
 from regraft.atomic import atomic_file, check_writable
 from regraft.backbones.file_preprocessing import preprocessing_of
 from regraft.backbones.files import seeded, sized
-from regraft.backbones.recognise import FileOptions, Recognised, identify_checkpoint, recognise
+from regraft.backbones.recognise import (
+    AMBIGUOUS,
+    ARCHITECTURE,
+    PREPROCESSING,
+    FileOptions,
+    Recognised,
+    identify_checkpoint,
+    recognise,
+)
 from regraft.checkpoints.match import fill, plan_match, require
 from regraft.checkpoints.read import read_checkpoint
+from regraft.checkpoints.shown import shown
 from regraft.checkpoints.wrappers import prefixes, stripped
 from regraft.errors import CheckpointError, OptionError, RunExists
 from regraft.features.store import cache_folder
@@ -25,6 +34,8 @@ if TYPE_CHECKING:
     from regraft.backbones.preprocessing import Preprocessing
     from regraft.checkpoints.checkpoint import Checkpoint
     from regraft.checkpoints.match_report import MatchReport
+
+_SOURCE = "regraft.source"
 
 
 @dataclass(frozen=True)
@@ -162,7 +173,7 @@ def convert(
     except CheckpointError:
         if to:
             raise
-        _save(_bare(checkpoint), target, {"regraft.source": checkpoint.path.name})
+        _save(_bare(checkpoint), target, {_SOURCE: shown(checkpoint.path.name)})
         return Matching(checkpoint, "", "no known network: names and tensors as they are", None, target)
     architecture, module, preprocessing, _ = _network(found, meta=False)
     plan = plan_match(checkpoint.state_dict, module, allow_ambiguous=allow_ambiguous, head=())
@@ -171,9 +182,10 @@ def convert(
     filled = {row.name for row in plan.report.rows if row.filled}
     state = {name: tensor for name, tensor in module.state_dict().items() if name in filled}
     facts = {
-        "regraft.architecture": architecture,
-        "regraft.preprocessing": json.dumps(preprocessing.to_dict()),
-        "regraft.source": checkpoint.path.name,
+        ARCHITECTURE: architecture,
+        PREPROCESSING: json.dumps(preprocessing.to_dict()),
+        _SOURCE: shown(checkpoint.path.name),
+        **({AMBIGUOUS: found.why} if found.certainty == "ambiguous" else {}),  # a guess must not become a certainty
     }
     _save(state, target, facts)
     return Matching(checkpoint, architecture, found.why, plan.report, target)
