@@ -25,7 +25,7 @@ bench: bench-accuracy bench-extract bench-memory bench-speed bench-demo bench-ro
 bench-accuracy bench-extract bench-memory bench-speed bench-demo bench-round_trips: bench-%: $(READY)
 	$(BIN)/python benchmarks/$*.py
 
-index: $(READY)  ## the index by which networks are recognised, from the installed zoos (some minutes)
+index: $(READY)  ## the index by which networks are recognised, from the installed zoos (about 20 minutes)
 	$(BIN)/python -m regraft.backbones.fingerprint_build
 
 format: $(READY)

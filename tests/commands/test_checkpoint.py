@@ -203,6 +203,15 @@ def test_a_file_is_taken_apart_like_any_backbone(regraft, model_pth):
     assert "11,176,512" in said.out
 
 
+def test_a_run_is_taken_apart_too_and_is_not_mistaken_for_a_file(regraft, photos, model_pth):
+    assert regraft("train", photos, "--backbone", f"file:{model_pth}", "--run", "r").code == 0
+    assert "layer4" in regraft("backbones", "run:r").out
+    for place in ("r", "r/bundle"):
+        said = regraft("train", photos, "--backbone", f"file:{place}")
+        assert said.code == 2
+        assert f"run:{place}" in said.err
+
+
 def test_embedding_takes_files_too(regraft, photos, model_pth):
     said = regraft("embed", photos, "--backbone", f"file:{model_pth}@timm/resnet18", "-o", "f.npz")
     assert said.code == 0, said.err

@@ -25,7 +25,8 @@ def preprocessing_of(found: Recognised, cache: Path, options: FileOptions) -> tu
     """The zoo that builds the network, what its input must look like, and where that is known from."""
     zoo, entries = entries_of(found.architecture, cache)
     stem = found.checkpoint.path.stem
-    named = [entry for entry in entries if stem in {Path(entry.url).stem, entry.name.rpartition("/")[2]}]
+    told = [entry for entry in entries if entry.name == found.weights]
+    named = told or [entry for entry in entries if stem in {Path(entry.url).stem, entry.name.rpartition("/")[2]}]
     if saved := found.checkpoint.metadata.get(PREPROCESSING):
         base, source = _saved(found.checkpoint.path, saved), "as the file itself says"
     elif entries:

@@ -63,6 +63,8 @@ def _load(path: Path, architecture: str, cache: Path, options: FileOptions) -> B
     from regraft.checkpoints.match import match
     from regraft.checkpoints.read import read_checkpoint, weights_file
 
+    if (path / "bundle.json").is_file() or (path / "bundle" / "bundle.json").is_file():
+        raise BackboneError(f"{path} is a run or its bundle, not a weights file: name it as run:{path}.")
     found = recognise(read_checkpoint(path, part=options.part, trust=options.trust), architecture, cache)
     zoo, preprocessing, source = preprocessing_of(found, cache, options)
     network = sized(found.architecture, zoo, preprocessing.size)

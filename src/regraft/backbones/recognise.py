@@ -61,6 +61,7 @@ class Recognised:
         architecture: what `build_module` takes.
         why: how the architecture is known, one sentence.
         certainty: as in `Identity`; what was named is certain.
+        weights: the name with its tag, where the user named published weights that the file is of or began as.
     """
 
     checkpoint: Checkpoint
@@ -68,14 +69,20 @@ class Recognised:
     architecture: str
     why: str
     certainty: str = "certain"
+    weights: str = ""
 
 
 def split_name(name: str) -> tuple[Path, str]:
     """`file:FILE[@ARCHITECTURE]` -> the path and the architecture, which may be empty.
 
     An @ in a file's own name is no separator where a file of the whole name exists.
+
+    Raises:
+        OptionError: it names no file.
     """
     text = name.removeprefix(PREFIX)
+    if not text.strip():
+        raise OptionError(f"{name!r} names no file; expected {PREFIX}FILE or {PREFIX}FILE@ARCHITECTURE.")
     before, at, after = text.rpartition("@")
     if not at or Path(text).exists():
         return Path(text).expanduser(), ""
@@ -95,7 +102,8 @@ def recognise(checkpoint: Checkpoint, architecture: str, cache: Path) -> Recogni
         CheckpointError: nothing fits; the message says what was nearest.
     """
     if architecture:
-        return Recognised(checkpoint, None, architecture_of(architecture, cache), "named by the user")
+        named = architecture_of(architecture, cache)
+        return Recognised(checkpoint, None, named, "named by the user", weights=architecture)
     if told := checkpoint.metadata.get(ARCHITECTURE):
         why, certainty = "as the file itself says", "certain"
         if guessed := checkpoint.metadata.get(AMBIGUOUS):

@@ -11,6 +11,7 @@ from regraft.backbones.recognise import PREFIX
 from regraft.cli import terminal
 from regraft.errors import BackboneError
 from regraft.features.store import cache_folder
+from regraft.recipes.backbone import RUN, named
 
 if TYPE_CHECKING:
     from regraft.backbones.backbone import BackboneCard
@@ -22,8 +23,8 @@ def backbones(pattern: str | None = None, /) -> int:
     """List pretrained networks, those that can be used right now first; or take one apart.
 
     Args:
-        pattern: A full name, or file:FILE, shows that network's stages; anything else lists the names that hold it, as
-            in resnet or 'timm/vit*'. Without it, what can be used now is listed.
+        pattern: A full name, file:FILE or run:RUN shows that network's stages; anything else lists the names that
+            hold it, as in resnet or 'timm/vit*'. Without it, what can be used now is listed.
     """
     cache = cache_folder()
     if pattern is None:
@@ -35,8 +36,8 @@ def backbones(pattern: str | None = None, /) -> int:
             error=True,
         )
         return 0
-    if pattern.startswith(PREFIX):
-        card, _ = files.card_and_builder(pattern, cache)
+    if pattern.startswith((PREFIX, RUN)):
+        card, _, _ = named(pattern, cache)
         _show(card)
         terminal.line("")
         for line in (*files.told(card), *files.warnings(card)):

@@ -50,7 +50,7 @@ def prepare_backbone(
         RegraftError: the name, the file or the run cannot be used.
     """
     with clock.phase("backbone"):
-        card, build, state_sha256 = _named(name, cache, options)
+        card, build, state_sha256 = named(name, cache, options)
         ready = frozen(card, build, cache, runtime=runtime, precision=precision, views=views, state_sha256=state_sha256)
     listener.say(
         f"backbone {card.name}: {card.feature_dim} features, {card.parameters / 1e6:.1f} M parameters,"
@@ -73,7 +73,19 @@ def short_name(name: str) -> str:
     return Path(name.removeprefix(RUN)).name if name.startswith(RUN) else name
 
 
-def _named(name: str, cache: Path, options: FileOptions) -> tuple[BackboneCard, Callable[[], Backbone], str | None]:
+def named(
+    name: str, cache: Path, options: FileOptions = DEFAULTS
+) -> tuple[BackboneCard, Callable[[], Backbone], str | None]:
+    """The card of a backbone, what builds it, and the hash of the weights that a run brings.
+
+    Args:
+        name: as in `prepare_backbone`.
+        cache: the product's cache folder.
+        options: how a file is to be taken.
+
+    Raises:
+        RegraftError: the name, the file or the run cannot be used.
+    """
     if name.startswith(PREFIX):
         return *files.card_and_builder(name, cache, options), None
     if options != DEFAULTS:

@@ -173,6 +173,20 @@ def test_names_are_taken_apart(name, path, architecture):
     assert (str(found), named) == (path, architecture)
 
 
+def test_a_name_without_a_file_is_an_error():
+    for name in ("file:", "file: "):
+        with pytest.raises(OptionError, match="names no file"):
+            split_name(name)
+
+
+def test_named_weights_bring_their_own_preprocessing(save, cache):
+    _, path = save(timm.create_model("resnet18"))
+    for weights in ("timm/resnet18.a1_in1k", "timm/resnet18.tv_in1k"):
+        card, _ = card_and_builder(f"file:{path}@{weights}", cache)
+        assert card.preprocessing == catalogue.preview(weights, cache).preprocessing
+        assert card.checkpoint["preprocessing"] == f"of {weights}"
+
+
 def test_an_at_sign_in_a_file_that_exists_is_no_separator(tmp_path):
     path = tmp_path / "mine@home.pth"
     path.write_bytes(b"")
