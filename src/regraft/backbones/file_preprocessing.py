@@ -7,7 +7,9 @@ import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
+from regraft.backbones.index import code_version, read_json, versions, write_json
 from regraft.backbones.lookup import entries_of
 from regraft.backbones.preprocessing import Preprocessing
 from regraft.backbones.recognise import PREPROCESSING
@@ -15,7 +17,7 @@ from regraft.errors import CheckpointError, OptionError
 
 if TYPE_CHECKING:
     from regraft.backbones.recognise import FileOptions, Recognised
-    from regraft.backbones.zoo import Zoo
+    from regraft.backbones.zoo import Entry, Zoo
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _SIDE, _CROP = 224, 0.875
@@ -31,7 +33,7 @@ def preprocessing_of(found: Recognised, cache: Path, options: FileOptions) -> tu
         base, source = _saved(found.checkpoint.path, saved), "as the file itself says"
     elif entries:
         entry = (named or entries)[0]
-        base = zoo.preprocessing(entry)
+        base = published(zoo, entry, cache)
         source = f"of {entry.name}" + ("" if named else ", assumed: --mean, --std, --size say otherwise")
     else:
         base = usual_preprocessing()
@@ -42,6 +44,17 @@ def preprocessing_of(found: Recognised, cache: Path, options: FileOptions) -> tu
     base = replace(base, mean=options.mean or base.mean, std=options.std or base.std)
     said = [flag for flag in ("mean", "std", "size") if getattr(options, flag) is not None]
     return zoo, base, source + (f"; {', '.join(said)} as given" if said else "")
+
+
+def published(zoo: Zoo, entry: Entry, cache: Path) -> Preprocessing:
+    """What published weights expect; kept in `cache`, since asking their zoo means importing it (seconds)."""
+    stamp = {"code": code_version(), **versions(zoo.DISTRIBUTIONS)}
+    path = cache / "cards" / f"preprocessing-{quote(entry.name, safe='')}.json"
+    if (kept := read_json(path)) and kept.get("stamp") == stamp:
+        return Preprocessing.from_dict(kept["preprocessing"])
+    found = zoo.preprocessing(entry)
+    write_json(path, {"stamp": stamp, "preprocessing": found.to_dict()})
+    return found
 
 
 def _saved(path: Path, text: str) -> Preprocessing:

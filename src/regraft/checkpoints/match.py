@@ -14,7 +14,7 @@ from regraft.checkpoints.adapt import adapt
 from regraft.checkpoints.match_report import MatchReport, Row, Status, percent
 from regraft.checkpoints.readings import Reading, best_reading, by_structure, fit, score
 from regraft.checkpoints.targets import Target, batch_norm_eps, is_constant, is_head, is_integer, targets_of
-from regraft.errors import PartialMatch
+from regraft.errors import CheckpointError, PartialMatch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,6 +71,7 @@ def match(
 
     Raises:
         PartialMatch: less was found (its `report` says what); the module is as it was before.
+        CheckpointError: the network has no tensors, or some that cannot be read or written.
     """
     plan = plan_match(state_dict, module, allow_ambiguous=allow_ambiguous, head=head)
     require(plan.report, allow_partial)
@@ -94,6 +95,8 @@ def plan_match(
         head: as in `match`.
     """
     slots = targets_of(module, head)
+    if not slots:
+        raise CheckpointError(f"The network ({type(module).__name__}) has no tensors that a checkpoint could fill.")
     source = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
     notes: list[str] = []
     best = best_reading(source, slots, batch_norm_eps(module), notes)
@@ -113,13 +116,35 @@ def plan_match(
 
 
 def fill(module: nn.Module, plan: Plan, state_dict: Mapping[str, Tensor]) -> None:
-    """Copy what a plan says into the module, in place."""
+    """Copy what a plan says into the module, in place: everything, or nothing where something cannot be copied.
+
+    Raises:
+        CheckpointError: a tensor on either side has no memory of its own that could be read or written.
+    """
     import torch
 
+    slots = {name: slot for name, slot in module.state_dict().items() if name in plan.origins}
+    for name, slot in slots.items():
+        sources = [state_dict[source] for source in plan.origins[name].names]
+        for tensor, side in ((slot, "in the network"), *((source, "in the checkpoint") for source in sources)):
+            if why := _unusable(tensor, written=tensor is slot):
+                raise CheckpointError(f"{name} cannot be copied: {side} it is {why}. Nothing was changed.")
     with torch.no_grad():
-        for name, slot in module.state_dict().items():
-            if name in plan.origins:
-                slot.copy_(_made(name, plan.origins[name], state_dict, tuple(slot.shape), stem=name == plan.stem))
+        for name, slot in slots.items():
+            slot.copy_(_made(name, plan.origins[name], state_dict, tuple(slot.shape), stem=name == plan.stem))
+
+
+def _unusable(tensor: Tensor, *, written: bool) -> str:
+    """Why a tensor cannot be read, or written to; empty if it can."""
+    import torch
+
+    if tensor.is_meta:
+        return "on the device meta, without numbers (a module: .to_empty(device='cpu') first)"
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        return "sparse or quantized (make it dense first)"
+    if written and any(step == 0 and side > 1 for step, side in zip(tensor.stride(), tensor.shape, strict=True)):
+        return "expanded, several places sharing one number (clone it first)"
+    return ""
 
 
 def require(report: MatchReport, share: float) -> None:
@@ -179,7 +204,7 @@ def _row(slot: Target, reading: Reading, state_dict: Mapping[str, Tensor]) -> Ro
     how = fit(slot, reading, {name: tuple(state_dict[name].shape) for name in origin.names})
     if how is None:
         why = f"is {found} in the file, {slot.shape} in the network"
-    elif is_integer(first) != slot.integer:
+    elif is_integer(first) != slot.integer or first.is_complex() != slot.complex:
         why = f"is {first.dtype} in the file, {slot.dtype} in the network"
     else:
         status: Status = "adapted" if how or found != slot.shape else "loaded"

@@ -127,7 +127,7 @@ class MatchReport:
     @property
     def share(self) -> float:
         """Share of the parameters' numbers that were filled, 0..1, the head aside."""
-        return self.loaded_size / self.size if self.size else 1.0
+        return self.loaded_size / self.size if self.size else float(self.complete)
 
     @property
     def complete(self) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regraft.checkpoints.match_report import product
+from regraft.errors import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +28,7 @@ class Target:
     shape: Shape
     dtype: str
     integer: bool
+    complex: bool
     parameter: bool
     head: bool
     stem: bool
@@ -48,15 +50,33 @@ def targets_of(module: nn.Module, head: tuple[str, ...] | None) -> list[Target]:
     Args:
         module: the network; it may live on the device `meta`.
         head: names of the last layer's tensors; None guesses them from the usual names.
+
+    Raises:
+        CheckpointError: it has lazy layers that were never run.
     """
+    from torch.nn.parameter import is_lazy
+
+    if lazy := [name for name, tensor in module.state_dict(keep_vars=True).items() if is_lazy(tensor)]:
+        raise CheckpointError(
+            f"{lazy[0]} of the network is lazy and has no shape yet. Run the network once on an image first."
+        )
     parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     tensors = module.state_dict()
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     heads = set(_guessed_head(shapes) if head is None else head)
     stem = next((n for n, shape in shapes.items() if len(shape) > _MATRIX and n.endswith("weight")), "")
     return [
-        Target(name, shapes[name], str(t.dtype), is_integer(t), name in parameters, name in heads, name == stem)
-        for name, t in tensors.items()
+        Target(
+            name=name,
+            shape=shapes[name],
+            dtype=str(tensor.dtype),
+            integer=is_integer(tensor),
+            complex=tensor.is_complex(),
+            parameter=name in parameters,
+            head=name in heads,
+            stem=name == stem,
+        )
+        for name, tensor in tensors.items()
     ]
 
 

@@ -19,7 +19,7 @@ from regraft.backbones.index import versions
 from regraft.backbones.lookup import architecture_of, entries_of
 from regraft.backbones.recognise import DEFAULTS, identify_checkpoint, recognise
 from regraft.backbones.stages import stages
-from regraft.errors import BundleError, CheckpointError, OptionError, RunExists
+from regraft.errors import BundleError, CheckpointError, OptionError, RegraftError, RunExists
 from regraft.features.store import cache_folder
 from regraft.heads.linear_probe import LinearProbe
 from regraft.heads.scaling import Scaling
@@ -64,10 +64,18 @@ def save_model(
         The path.
 
     Raises:
-        OptionError: a bundle was asked for without architecture or classes.
+        OptionError: no network, one without numbers, or a bundle was asked for without architecture or classes.
         CheckpointError: the network is not the architecture with one linear layer at its end.
         RunExists: the path exists.
     """
+    from torch import nn
+    from torch.nn.parameter import is_lazy
+
+    if not isinstance(model, nn.Module):
+        raise OptionError(f"save_model takes a network (torch.nn.Module), not a {type(model).__name__}.")
+    empty = next((name for name, t in model.state_dict(keep_vars=True).items() if t.is_meta or is_lazy(t)), None)
+    if empty is not None:
+        raise OptionError(f"{empty} of the network has no numbers yet (it is on the device meta, or lazy).")
     target = Path(path)
     if target.exists() and not (overwrite and target.is_file()):
         raise RunExists(
@@ -77,12 +85,14 @@ def save_model(
     if target.suffix in _STATE_DICTS:
         _save_state(model, target)
         return target
+    if classes is not None and (isinstance(classes, str) or len({*map(str, classes)}) < len(classes)):
+        raise OptionError(f"classes is {classes!r}; expected distinct names in a list, in the order of the logits.")
     if architecture is None or not classes:
         raise OptionError(
             f"{target} would be a bundle, which needs architecture= (such as 'torchvision/resnet18') and classes="
             f" (their names). For the state dict alone let the path end with {', '.join(sorted(_STATE_DICTS))}."
         )
-    _save_bundle(model, target, architecture, tuple(classes), preprocessing)
+    _save_bundle(model, target, architecture, tuple(map(str, classes)), preprocessing)
     return target
 
 
@@ -124,7 +134,8 @@ def load_model(
     report = match(checkpoint.state_dict, module, allow_partial=1, head=None if identity.classes else ())
     if lost := [row.name for row in report.rows if row.head and not row.filled]:
         raise CheckpointError(
-            f"{place}: the head's {', '.join(lost)} do not fit {network} with {identity.classes} classes."
+            f"{place}: its last layer, {identity.head}, is not the one of {network} ({', '.join(lost)} are not filled)."
+            " Fill a network of your own with regraft.init_from, which leaves such a layer out."
         )
     return module
 
@@ -214,6 +225,12 @@ def _check_same(model: nn.Module, backbone: nn.Module, head: LinearProbe, prepro
         with torch.inference_mode():
             expected = model.eval()(images.to(device)).cpu().double().numpy()
             found = head.logits(backbone(images).numpy())
+    except (RuntimeError, NotImplementedError, TypeError, ValueError, RegraftError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise CheckpointError(
+            f"The model cannot be compared with its architecture on images of {preprocessing.size} pixels: {reason}."
+            " Save it as float32, in a form that takes a batch of images; or save its state dict alone."
+        ) from error
     finally:
         model.train(training)
     difference = float(np.abs(found - expected).max() / max(1.0, float(np.abs(expected).max())))

@@ -10,7 +10,9 @@ from torchvision import models
 
 from regraft.backbones import catalogue, files
 from regraft.backbones.backbone import BackboneCard
+from regraft.backbones.file_preprocessing import published
 from regraft.backbones.files import card_and_builder
+from regraft.backbones.lookup import entries_of
 from regraft.backbones.recognise import FileOptions, split_name
 from regraft.errors import BackboneError, CheckpointError, OptionError, PartialMatch
 
@@ -185,6 +187,14 @@ def test_named_weights_bring_their_own_preprocessing(save, cache):
         card, _ = card_and_builder(f"file:{path}@{weights}", cache)
         assert card.preprocessing == catalogue.preview(weights, cache).preprocessing
         assert card.checkpoint["preprocessing"] == f"of {weights}"
+
+
+def test_a_zoo_is_asked_once_what_its_weights_expect(cache, monkeypatch):
+    zoo, entries = entries_of("timm/test_resnet", cache)
+    first = published(zoo, entries[0], cache)
+    assert first == zoo.preprocessing(entries[0])
+    monkeypatch.setattr(zoo, "preprocessing", lambda _: pytest.fail("asked again"))
+    assert published(zoo, entries[0], cache) == first
 
 
 def test_an_at_sign_in_a_file_that_exists_is_no_separator(tmp_path):

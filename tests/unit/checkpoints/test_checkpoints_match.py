@@ -301,3 +301,43 @@ def test_a_plan_on_meta_is_the_same_as_on_real_tensors():
         absent = timm.create_model("resnet18", num_classes=0)
     real = timm.create_model("resnet18", num_classes=0)
     assert plan_match(state, absent, head=()).report == match(state, real, head=())
+
+
+# ------------------------------------------------------------------------------- modules and tensors of all kinds
+
+
+def test_a_tensor_that_cannot_be_copied_changes_nothing():
+    source = _copy(_net())
+    for name, broken in {
+        "3.bias": torch.zeros(2, device="meta"),
+        "3.weight": torch.zeros(2, 4).to_sparse(),
+    }.items():
+        target = _net()
+        before = _copy(target)
+        with pytest.raises(CheckpointError, match=f"{name} cannot be copied.*Nothing was changed"):
+            match({**source, name: broken}, target)
+        assert all(torch.equal(tensor, before[key]) for key, tensor in target.state_dict().items())
+    expanded = _net()
+    expanded[3].bias = nn.Parameter(torch.zeros(1).expand(2))
+    with pytest.raises(CheckpointError, match="expanded"):
+        match(source, expanded)
+
+
+def test_a_network_without_numbers_is_not_said_to_be_filled():
+    state = _copy(_net())
+    with pytest.raises(CheckpointError, match="no tensors"):
+        match(state, nn.Identity(), allow_partial=0)
+    with pytest.raises(CheckpointError, match="lazy"):
+        match(state, nn.Sequential(nn.LazyLinear(3)))
+    with torch.device("meta"):
+        absent = _net()
+    with pytest.raises(CheckpointError, match="meta"):
+        match(state, absent)
+    only_buffers = nn.BatchNorm1d(3, affine=False)
+    with pytest.raises(PartialMatch, match="Only 0 %"):
+        match({"other": torch.zeros(3)}, only_buffers)
+
+
+def test_complex_numbers_do_not_lose_their_imaginary_part_silently():
+    report = match({"weight": torch.zeros(2, 3, dtype=torch.complex64)}, nn.Linear(3, 2), allow_partial=0)
+    assert [row.name for row in report.mismatched] == ["weight"]

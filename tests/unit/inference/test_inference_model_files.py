@@ -151,3 +151,20 @@ def test_bundles_hold_no_pickle(tmp_path):
     for path in folder.glob("*.safetensors"):
         with pytest.raises((pickle.UnpicklingError, KeyError, ValueError, EOFError, IndexError)):
             pickle.loads(path.read_bytes())
+
+
+def test_what_is_no_network_with_numbers_is_refused_in_a_sentence(tmp_path):
+    with pytest.raises(OptionError, match="not a OrderedDict"):
+        regraft.save_model(models.resnet18().state_dict(), tmp_path / "w.pth")
+    with torch.device("meta"):
+        absent = models.resnet18()
+    for module in (absent, nn.Sequential(nn.LazyLinear(2))):
+        with pytest.raises(OptionError, match="no numbers"):
+            regraft.save_model(module, tmp_path / "w.pth")
+    network = models.resnet18(num_classes=2)
+    for classes in ("ab", ["a", "a"]):
+        with pytest.raises(OptionError, match="distinct"):
+            regraft.save_model(network, tmp_path / "m", architecture="torchvision/resnet18", classes=classes)
+    with pytest.raises(CheckpointError, match="float32"):
+        regraft.save_model(network.half(), tmp_path / "m", architecture="torchvision/resnet18", classes=["a", "b"])
+    assert list(tmp_path.iterdir()) == []
