@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 demo: $(READY)  ## train on the packaged textile images and end with a report
 	$(BIN)/regraft train sample:textile
 
-test: $(READY)  ## the default suite, about five minutes on two cores
+test: $(READY)  ## the default suite, about six minutes on two cores
 	$(BIN)/python -m pytest
 
 check: $(READY)  ## style and types
