@@ -129,7 +129,7 @@ def warnings(card: BackboneCard) -> list[str]:
     if not facts:
         return []
     said = [
-        f"{len(names)} tensors of the network are {key} in the file, such as {names[0]}: they stay random"
+        f"{len(names)} tensors of the network are {key} in the file, such as {names[0]}: they are left as initialised"
         for key in ("mismatched", "missing")
         if (names := list(facts["match"][key]))
     ]

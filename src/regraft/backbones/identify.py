@@ -189,7 +189,8 @@ def _certainty(found: Sequence[Reading], choice: Choice, guesses: Sequence[Guess
     how = _how(reading)
     if best.share < COMPLETE:
         return "partial", f"The file has {best.share:.0%} of the numbers of {best.architecture}{how}."
-    fits_it = f"{'All' if best.share == 1 else 'Nearly all'} tensors of {best.architecture} are in the file{how}"
+    whole = all(slot.name in reading.found for slot in body_slots(choice.first[0]))
+    fits_it = f"{'All' if whole else 'Not all'} tensors of {best.architecture} are in the file{how}"
     if any(rivals(one, reading) for one in found[1:]):
         other = guesses[min(choice.rivals, len(guesses) - 1)].architecture
         return "ambiguous", f"{fits_it}, but those of another network are too: {other}."

@@ -44,6 +44,9 @@ class FileOptions:
         """Raise an `OptionError` for a value that cannot be meant, before any work is done."""
         if not 0 <= self.allow_partial <= 1:
             raise OptionError(f"allow-partial is {self.allow_partial!r}; expected a share from 0 to 1, such as 0.5")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and max(map(abs, values)) > 1:
+                raise OptionError(f"{name} is {values!r}; expected numbers on the scale 0..1: divide them by 255")
         if self.size is not None and self.size < 1:
             raise OptionError(f"size is {self.size!r}; expected the side of the network's input in pixels")
 

@@ -7,6 +7,7 @@ compared (`checkpoints/structure/`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,9 @@ from regraft.checkpoints.adapt import adapt
 from regraft.checkpoints.match_report import MatchReport, Row, Status, percent
 from regraft.checkpoints.readings import Reading, best_reading, by_structure, fit, score
 from regraft.checkpoints.targets import Target, batch_norm_eps, is_constant, is_head, is_integer, targets_of
-from regraft.errors import CheckpointError, PartialMatch
+from regraft.errors import CheckpointError, OptionError, PartialMatch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor, nn
 
     from regraft.checkpoints.checkpoint import Shape
@@ -73,6 +72,7 @@ def match(
         PartialMatch: less was found (its `report` says what); the module is as it was before.
         CheckpointError: the network has no tensors, or some that cannot be read or written.
     """
+    _check_share(allow_partial)
     plan = plan_match(state_dict, module, allow_ambiguous=allow_ambiguous, head=head)
     require(plan.report, allow_partial)
     fill(module, plan, state_dict)
@@ -94,6 +94,7 @@ def plan_match(
         allow_ambiguous: as in `match`.
         head: as in `match`.
     """
+    _check_arguments(state_dict, module, head)
     slots = targets_of(module, head)
     if not slots:
         raise CheckpointError(f"The network ({type(module).__name__}) has no tensors that a checkpoint could fill.")
@@ -115,6 +116,28 @@ def plan_match(
     return Plan(report, {name: origin for name, origin in best.origins.items() if name in filled}, stem)
 
 
+def _check_share(share: object) -> None:
+    if not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise OptionError(f"allow_partial is {share!r}; expected a share from 0 to 1, such as 0.5")
+
+
+def _check_arguments(state_dict: object, module: object, head: object) -> None:
+    """Raise an `OptionError` for what is no state dict, no network or no names."""
+    from torch import Tensor, nn
+
+    if not isinstance(state_dict, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state_dict.items()
+    ):
+        raise OptionError(
+            f"match takes a state dict (names to tensors), not this {type(state_dict).__name__}: read files with"
+            " regraft.read_checkpoint(path) and give its .state_dict"
+        )
+    if not isinstance(module, nn.Module):
+        raise OptionError(f"match fills a network (torch.nn.Module), not a {type(module).__name__}")
+    if isinstance(head, str):
+        raise OptionError(f"head is {head!r}; expected names of tensors in a tuple, such as ('fc.weight', 'fc.bias')")
+
+
 def fill(module: nn.Module, plan: Plan, state_dict: Mapping[str, Tensor]) -> None:
     """Copy what a plan says into the module, in place: everything, or nothing where something cannot be copied.
 
@@ -129,9 +152,18 @@ def fill(module: nn.Module, plan: Plan, state_dict: Mapping[str, Tensor]) -> Non
         for tensor, side in ((slot, "in the network"), *((source, "in the checkpoint") for source in sources)):
             if why := _unusable(tensor, written=tensor is slot):
                 raise CheckpointError(f"{name} cannot be copied: {side} it is {why}. Nothing was changed.")
+        if slot.dtype == torch.float16 and any(map(_beyond_half, sources)):
+            raise CheckpointError(f"{name} has numbers beyond the network's float16. Nothing was changed.")
     with torch.no_grad():
         for name, slot in slots.items():
             slot.copy_(_made(name, plan.origins[name], state_dict, tuple(slot.shape), stem=name == plan.stem))
+
+
+def _beyond_half(tensor: Tensor) -> bool:
+    """Whether finite numbers would become infinite in half precision."""
+    import torch
+
+    return bool((tensor.isfinite() & (tensor.abs() > torch.finfo(torch.float16).max)).any())
 
 
 def _unusable(tensor: Tensor, *, written: bool) -> str:
@@ -151,14 +183,17 @@ def require(report: MatchReport, share: float) -> None:
     """Stop unless at least `share` (0..1) of the parameters outside the head were found.
 
     Raises:
-        PartialMatch: less was; the message says what did not fit and what to try. With a share of 1, any tensor
-            that is not filled is too little, running statistics too.
+        PartialMatch: less was; the message says what did not fit and what to try. From a share of 0.9 on, a
+            BatchNorm that lacks its running statistics is too little, too, since it computes nonsense without them;
+            with a share of 1, any tensor that is not filled.
     """
-    if report.share >= share and (share < 1 or report.complete):
+    if report.share >= share and (report.complete or (share < 1 and not (share >= SHARE and report.lost_statistics))):
         return
     found = f"Only {percent(report.share)} of the backbone's parameters are in the checkpoint"
     if report.share >= share:
-        found = "Not every tensor of the network is in the checkpoint"
+        found = "Not every tensor of the network is in the checkpoint, running statistics among them"
+        if not report.lost_statistics:
+            found = "Not every tensor of the network is in the checkpoint"
     expected, advice = f"expected at least {percent(share)}", _advice(report)
     raise PartialMatch(f"{found}, {expected}: {report}. {advice}", report, f"{found}, {expected}. {advice}")
 
@@ -171,9 +206,10 @@ def _advice(report: MatchReport) -> str:
             "Its names say nothing and its shapes fit in several ways: none was chosen. Name the right architecture, or"
             " take the first of them: regraft checkpoint convert FILE -o NEW.safetensors --allow-ambiguous."
         )
-    if report.mismatched and not report.missing:
+    mismatched = [row for row in report.mismatched if not row.head]
+    if mismatched and not report.missing:
         return "The names agree but the sizes do not: try another width, depth or input size of the same family."
-    if report.missing and report.mismatched:
+    if report.missing and mismatched and report.loaded_size:
         return (
             "It is another network of the same naming: `regraft checkpoint inspect FILE` says which. To load what fits"
             " all the same, allow a smaller share (--allow-partial)."

@@ -135,6 +135,18 @@ class MatchReport:
         return all(row.filled or row.head for row in self.rows)
 
     @property
+    def lost_statistics(self) -> tuple[str, ...]:
+        """Running statistics that were not filled, of layers that have no weight or whose weight was."""
+        filled = {row.name: row.filled for row in self.rows}
+        return tuple(
+            row.name
+            for row in self.rows
+            if not row.filled
+            and row.name.endswith(("running_mean", "running_var"))
+            and filled.get(f"{row.name.rpartition('.')[0]}.weight", True)
+        )
+
+    @property
     def stages(self) -> tuple[StageShare, ...]:
         """The share of each part of the network, in its order, the head aside."""
         parts: dict[str, list[Row]] = {}

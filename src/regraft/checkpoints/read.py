@@ -173,7 +173,7 @@ def _checkpoint(path: Path, content: Content, wanted: str | None) -> Checkpoint:
 
 def _no_tensors(path: Path, value: object) -> CheckpointError:
     if isinstance(value, Mapping):
-        keys = f" Its keys start with {some([shown(key) for key in list(value)[:6]])}." if value else ""
+        keys = f" Its keys start with {some([shown(key) for key in value])}." if value else ""
         return CheckpointError(f"{path} holds no tensors that could be weights, under any key.{keys}")
     kind = "single tensor" if is_leaf(value) else type(value).__name__
     return CheckpointError(f"{path} holds a {kind}, not named tensors (a state dict).")

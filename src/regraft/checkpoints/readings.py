@@ -9,6 +9,7 @@ from regraft.checkpoints.adapt import adaptation
 from regraft.checkpoints.structure.align import align
 from regraft.checkpoints.structure.align import slots as structure_slots
 from regraft.checkpoints.structure.alignment import Slot
+from regraft.checkpoints.structure.order import out_of_order
 from regraft.checkpoints.translations import Origin, translations_for
 from regraft.checkpoints.wrappers import prefixes, stripped
 
@@ -78,7 +79,7 @@ def _readings(source: Mapping[str, Shape], target: Mapping[str, Shape], eps: Map
             yield Reading(how, {name: _back(origin, view) for name, origin in origins.items()}, translation.source)
     for more in prefixes(target)[1:]:
         for prefix, view in views.items():
-            found = {more + name: Origin((old,)) for name, old in view.items() if more + name in target}
+            found = {more + name: Origin((old,)) for name, old in view.items() if "." in name and more + name in target}
             yield Reading(_by_name(prefix, more), found)
 
 
@@ -122,6 +123,9 @@ def by_structure(
     allow_ambiguous: bool,
 ) -> Reading:
     """The alignment of both sides' order and shapes, where it fills more than the names do."""
+    if wrong := out_of_order(list(source)):
+        notes.append(f"nothing by structure either: the numbers in the file's names are not in order, from {wrong} on")
+        return best
     found = align(
         structure_slots(state_dict),
         [Slot(slot.name, slot.shape, slot.integer) for slot in slots],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
     from regraft.checkpoints.checkpoint import Checkpoint, Part
     from regraft.recipes.checkpoint import Inspection
 
+_COMMAND = 5000  # characters of a command that are shown
+
 
 @terminal.as_verb(recipes.inspect)
 def inspect(*args: Any, **options: Any) -> int:
     """See `regraft.recipes.checkpoint.inspect`."""
     found = recipes.inspect(*args, **options)
-    for line in (*_content(found.checkpoint), *_network(found), *_next(found)):
+    for line in (*_content(found.checkpoint), *_network(found), *_next(found, **options)):
         terminal.line(line)
     return 0
 
@@ -93,8 +96,14 @@ def _network(found: Inspection) -> list[str]:
     return lines
 
 
-def _next(found: Inspection) -> list[str]:
-    path = shown(str(found.checkpoint.path))
-    if found.identity.certainty == "unknown":
-        return [f"next           regraft checkpoint match {path} --to timm/NAME"]
-    return [f"next           regraft train DATA --backbone file:{path}"]
+def _next(found: Inspection, *, part: str | None = None, trust: bool = False) -> list[str]:
+    """The command that goes on from here, with what was said about the file."""
+    path, certainty = str(found.checkpoint.path), found.identity.certainty
+    words = [*(["--part", part] if part else []), *(["--trust"] if trust else [])]
+    if certainty == "unknown":
+        words = ["regraft", "checkpoint", "match", path, "--to", "timm/NAME", *words]
+    elif certainty == "partial":
+        words = ["regraft", "checkpoint", "match", path, *words]
+    else:
+        words = ["regraft", "train", "DATA", "--backbone", f"file:{path}", *words]
+    return [f"next           {shown(shlex.join(words), _COMMAND)}"]

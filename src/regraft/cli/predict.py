@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from regraft.backbones.files import warnings
 from regraft.cli import terminal
 from regraft.data.decode import MAX_PIXELS
 from regraft.inference.predictor import load
@@ -40,6 +41,8 @@ def predict(
         check_target(target, overwrite=overwrite)
     predictor = load(model, runtime=runtime)
     with terminal.listener() as listener:
+        for warning in warnings(predictor.bundle.card) if predictor.bundle.card else ():
+            listener.warn(warning)
         paths = images_of(images)
         answers = predictor.predict(paths, max_pixels=max_pixels, on_progress=listener.progress)
     failed = [answer for answer in answers if answer.error is not None]

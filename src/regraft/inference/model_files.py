@@ -127,6 +127,10 @@ def load_model(
     cache = cache_folder()
     checkpoint = read_checkpoint(place, part=part, trust=trust)
     found = recognise(checkpoint, architecture or "", cache)
+    if found.certainty == "ambiguous":
+        raise CheckpointError(
+            f"{place}: {found.why} Say which it is with architecture=, such as {found.architecture!r}."
+        )
     identity = found.identity or identify_checkpoint(checkpoint)
     zoo, preprocessing, _ = file_preprocessing.preprocessing_of(found, cache, DEFAULTS)
     network = files.sized(found.architecture, zoo, preprocessing.size)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from regraft.backbones.files import warnings
 from regraft.data.decode import MAX_PIXELS
 from regraft.errors import DataError, OptionError
 from regraft.evaluation.metrics import evaluate as measure
@@ -105,6 +106,10 @@ def evaluate(
     with clock.phase("evaluate"):
         predictions = predictor.predictions(gathered.manifest, gathered.table)
         evaluation = measure(predictions, split=wanted, seed=seed, seen=seen)
+    if predictor.bundle.card is not None:
+        notes = [*warnings(predictor.bundle.card), *notes]
+        for warning in warnings(predictor.bundle.card):
+            listener.warn(warning)
     listener.say(evaluation.sentence())
     if evaluation.caution:
         listener.warn(evaluation.caution)

@@ -99,7 +99,7 @@ def test_what_is_missing_stays_random_but_the_same_each_time(tmp_path, cache):
     assert torch.equal(one.layer4[1].conv2.weight, two.layer4[1].conv2.weight)
     card, _ = card_and_builder(f"file:{path}", cache, FileOptions(allow_partial=0.2))
     assert len(files.warnings(card)) == 1
-    assert "stay random" in files.warnings(card)[0]
+    assert "left as initialised" in files.warnings(card)[0]
 
 
 def test_a_file_that_fits_two_functions_is_warned_of_and_can_be_chosen(save, cache):

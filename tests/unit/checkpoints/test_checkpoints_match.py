@@ -11,7 +11,7 @@ from torchvision import models
 from regraft.checkpoints.init_from import init_from
 from regraft.checkpoints.match import match, plan_match, require
 from regraft.checkpoints.match_report import percent, stage_of, table
-from regraft.errors import CheckpointError, PartialMatch
+from regraft.errors import CheckpointError, OptionError, PartialMatch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -82,7 +82,9 @@ def test_a_missing_batch_counter_is_no_miss():
 def test_missing_statistics_are_a_miss_although_they_are_no_parameters():
     state = _copy(_net())
     del state["1.running_var"]
-    report = match(state, _net())
+    with pytest.raises(PartialMatch, match="running statistics"):
+        match(state, _net())
+    report = match(state, _net(), allow_partial=0.5)
     assert report.missing == ("1.running_var",)
     assert report.share == 1.0
     assert not report.complete
@@ -341,3 +343,41 @@ def test_a_network_without_numbers_is_not_said_to_be_filled():
 def test_complex_numbers_do_not_lose_their_imaginary_part_silently():
     report = match({"weight": torch.zeros(2, 3, dtype=torch.complex64)}, nn.Linear(3, 2), allow_partial=0)
     assert [row.name for row in report.mismatched] == ["weight"]
+
+
+def test_numbers_in_names_that_are_out_of_order_are_believed():
+    """Equal layers, file order reversed: by order and shape alone every one of them would be loaded wrongly."""
+    source = nn.Sequential(*(nn.Linear(8, 8) for _ in range(12)))
+    for name in ("layer_{}_{}", "fc{}{}", "{1}{0}"):
+        state = {
+            name.format(n, kind): getattr(source[n], kind) for n in reversed(range(12)) for kind in ("weight", "bias")
+        }
+        target = nn.Sequential(*(nn.Linear(8, 8) for _ in range(12)))
+        with pytest.raises(PartialMatch, match="Only 0 %"):
+            match(state, target)
+        in_order = dict(reversed([*state.items()]))
+        pairs = {f"{n}.{kind}": in_order[name.format(n, kind)] for n in range(12) for kind in ("weight", "bias")}
+        match({name.format(*key.split(".")): tensor for key, tensor in pairs.items()}, target)
+        assert torch.equal(target[11].weight, source[11].weight)
+
+
+def test_half_precision_does_not_overflow_silently():
+    state = {"weight": torch.full((2, 3), 1e6), "bias": torch.zeros(2)}
+    with pytest.raises(CheckpointError, match="float16"):
+        match(state, nn.Linear(3, 2).half())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "word"),
+    [
+        ((None, nn.Linear(3, 2)), {}, "state dict"),
+        (({"state_dict": {}}, nn.Linear(3, 2)), {}, "read_checkpoint"),
+        (({}, None), {}, "network"),
+        (({}, nn.Linear(3, 2)), {"allow_partial": 90}, "share"),
+        (({}, nn.Linear(3, 2)), {"allow_partial": -1}, "share"),
+        (({}, nn.Linear(3, 2)), {"head": "fc"}, "tuple"),
+    ],
+)
+def test_arguments_that_cannot_be_meant_are_told(arguments, options, word):
+    with pytest.raises(OptionError, match=word):
+        match(*arguments, **options)

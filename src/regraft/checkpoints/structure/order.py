@@ -64,3 +64,23 @@ def _stem(word: str) -> str | None:
 def _natural(word: str) -> list[tuple[int, str]]:
     pieces = _NUMBER.split(word)
     return [(int(piece), "") if index % 2 else (-1, piece) for index, piece in enumerate(pieces)]
+
+
+_DIGITS = re.compile(r"[0-9]+")
+
+
+def out_of_order(names: Sequence[str]) -> str:
+    """The first name whose numbers go down against one that is written alike (`fc11_w`, then `fc2_w`); or empty.
+
+    Names without dots tell nothing to the alignment, but numbers anywhere in them still tell an order.
+    """
+    last: dict[str, tuple[int, ...]] = {}
+    for name in names:
+        pattern = _DIGITS.sub("#", name)
+        numbers = tuple(int(found[:18]) for found in _DIGITS.findall(name))
+        if not numbers or "." in name or not any(sign.isalpha() for sign in pattern):
+            continue
+        if numbers < last.get(pattern, ()):
+            return name
+        last[pattern] = numbers
+    return ""
