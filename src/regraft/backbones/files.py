@@ -124,7 +124,7 @@ def told(card: BackboneCard) -> list[str]:
 
 
 def warnings(card: BackboneCard) -> list[str]:
-    """What the user should act on: parts of the network that stayed random, an architecture that is a guess."""
+    """What the user should act on: parts of the network that no file filled, an architecture that is a guess."""
     facts = card.checkpoint
     if not facts:
         return []

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -75,6 +76,6 @@ class Checkpoint:
         return f"Checkpoint({str(self.path)!r}, {self.container}, {len(self.state_dict)} tensors)"
 
 
-def shapes(state_dict: dict[str, Tensor]) -> dict[str, Shape]:
+def shapes(state_dict: Mapping[str, Tensor]) -> dict[str, Shape]:
     """Name -> shape."""
     return {name: tuple(tensor.shape) for name, tensor in state_dict.items()}

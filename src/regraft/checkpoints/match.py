@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regraft.checkpoints.adapt import adapt
+from regraft.checkpoints.checkpoint import shapes
 from regraft.checkpoints.match_report import MatchReport, Row, Status, percent
 from regraft.checkpoints.readings import Reading, best_reading, by_structure, fit, score
 from regraft.checkpoints.targets import Target, batch_norm_eps, is_constant, is_head, is_integer, targets_of
@@ -98,7 +99,7 @@ def plan_match(
     slots = targets_of(module, head)
     if not slots:
         raise CheckpointError(f"The network ({type(module).__name__}) has no tensors that a checkpoint could fill.")
-    source = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
+    source = shapes(state_dict)
     notes: list[str] = []
     best = best_reading(source, slots, batch_norm_eps(module), notes)
     if best.source == "torchvision" and any(type(layer).__name__ == _SAME for layer in module.modules()):

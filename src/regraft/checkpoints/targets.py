@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from regraft.checkpoints.checkpoint import shapes
 from regraft.checkpoints.match_report import product
 from regraft.errors import CheckpointError
 
@@ -62,13 +63,13 @@ def targets_of(module: nn.Module, head: tuple[str, ...] | None) -> list[Target]:
         )
     parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     tensors = module.state_dict()
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    heads = set(_guessed_head(shapes) if head is None else head)
-    stem = next((n for n, shape in shapes.items() if len(shape) > _MATRIX and n.endswith("weight")), "")
+    sizes = shapes(tensors)
+    heads = set(_guessed_head(sizes) if head is None else head)
+    stem = next((n for n, shape in sizes.items() if len(shape) > _MATRIX and n.endswith("weight")), "")
     return [
         Target(
             name=name,
-            shape=shapes[name],
+            shape=sizes[name],
             dtype=str(tensor.dtype),
             integer=is_integer(tensor),
             complex=tensor.is_complex(),

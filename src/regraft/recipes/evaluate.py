@@ -107,8 +107,9 @@ def evaluate(
         predictions = predictor.predictions(gathered.manifest, gathered.table)
         evaluation = measure(predictions, split=wanted, seed=seed, seen=seen)
     if predictor.bundle.card is not None:
-        notes = [*warnings(predictor.bundle.card), *notes]
-        for warning in warnings(predictor.bundle.card):
+        unfilled = warnings(predictor.bundle.card)
+        notes = [*unfilled, *notes]
+        for warning in unfilled:
             listener.warn(warning)
     listener.say(evaluation.sentence())
     if evaluation.caution:
