@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from regraft.recipes.embed import embed
     from regraft.recipes.evaluate import evaluate
     from regraft.recipes.listen import Listener
+    from regraft.recipes.lr_find import RateFound, lr_find
     from regraft.recipes.run import Run
     from regraft.recipes.show import show
     from regraft.recipes.train import train
@@ -50,6 +51,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "Preprocessing",
+    "RateFound",
     "RegraftError",
     "Run",
     "embed",
@@ -58,6 +60,7 @@ __all__ = [
     "init_from",
     "load",
     "load_model",
+    "lr_find",
     "make_splits",
     "match",
     "read_checkpoint",
@@ -80,6 +83,7 @@ _PLACES = {
     "Prediction": "inference.predictor",
     "Predictor": "inference.predictor",
     "Preprocessing": "backbones.preprocessing",
+    "RateFound": "recipes.lr_find",
     "RegraftError": "errors",
     "Run": "recipes.run",
     "embed": "recipes.embed",
@@ -88,6 +92,7 @@ _PLACES = {
     "init_from": "checkpoints.init_from",
     "load": "inference.predictor",
     "load_model": "inference.model_files",
+    "lr_find": "recipes.lr_find",
     "make_splits": "data.splits",
     "match": "checkpoints.match",
     "read_checkpoint": "checkpoints.read",

@@ -12,6 +12,8 @@
     ├── BundleError              a run or bundle folder that cannot be used
     ├── RunExists                a run folder that would have been overwritten
     ├── CannotWrite              a file or folder that cannot be written (disk full, read-only)
+    ├── TrainingFailed           a loss that is not a number, too little memory for one image
+    ├── TrainingStopped          Ctrl-C or SIGTERM; the state is saved (carries the signal)
     ├── OptionError              a value that a command or function does not take
     └── MissingExtra             an optional package that is not installed
 
@@ -90,6 +92,22 @@ class RunExists(RegraftError):
 
 class CannotWrite(RegraftError):
     """A file or folder that cannot be written: disk full, read-only, no permission."""
+
+
+class TrainingFailed(RegraftError):
+    """A training that cannot go on: a loss that is not a number, or too little memory for one image."""
+
+
+class TrainingStopped(RegraftError):
+    """A training that was asked to stop; its state is saved.
+
+    Attributes:
+        signal: the signal that asked.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
 
 
 class OptionError(RegraftError):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from regraft.backbones import packaged, weights_cache
 from regraft.backbones.backbone import Backbone, BackboneCard
 from regraft.backbones.cards import read_card, sha256, write_card
+from regraft.backbones.convolutions import add_convolutions, split_convolutions
 from regraft.backbones.index import versions
 from regraft.backbones.lookup import Listing, available, names, resolve, zoo_of
 from regraft.backbones.stages import stages
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 _SHOWN = 6
+_LOOKED_AT = (224, 224)  # pixels; where a network takes any size
 
 
 def card(name: str, cache: Path) -> BackboneCard:
@@ -106,15 +108,20 @@ def build_module(architecture: str) -> nn.Module:
     """The network with random weights, without classifier, in eval mode; nothing is read or downloaded.
 
     Args:
-        architecture: a card's `architecture`.
+        architecture: a card's `architecture`, with or without convolutions added: `NAME?conv=WIDTH`.
 
     Raises:
         BackboneError: no such network in the installed zoo.
+        OptionError: convolutions for a network that has no place for them.
     """
-    zoo = zoo_of(architecture)
+    bare, width = split_convolutions(architecture)
+    zoo = zoo_of(bare)
     if zoo is None:
         raise BackboneError(f"There is no network {architecture!r}. Expected timm/NAME or torchvision/NAME.")
-    return zoo.build_module(architecture)
+    module = zoo.build_module(bare)
+    if width is None:
+        return module
+    return add_convolutions(module, width, size=zoo.fixed_size(bare) or _LOOKED_AT)
 
 
 def _make(name: str, cache: Path) -> Backbone:

@@ -86,25 +86,53 @@ class Preprocessing:
         Raises:
             OptionError: the image is not RGB; `regraft.data.decode` gives RGB.
         """
-        if image.mode != "RGB":
-            raise OptionError(f"Preprocessing takes RGB images, not mode {image.mode!r}; decode the file with regraft.")
-        width, height = image.size
-        new_width, new_height = self._resized(width, height)
-        left, columns = _centre(new_width, self.size[1])
-        top, rows = _centre(new_height, self.size[0])
-        box = (
-            left * width / new_width,
-            top * height / new_height,
-            min(float(width), (left + columns) * width / new_width),
-            min(float(height), (top + rows) * height / new_height),
-        )
-        seen = np.array(_resample(image, (columns, rows), box, self.interpolation))
+        _check_rgb(image)
+        resized = self._resized(*image.size)
+        left, columns = _centre(resized[0], self.size[1])
+        top, rows = _centre(resized[1], self.size[0])
+        seen = _part(image, resized, (left, top), (columns, rows), self.interpolation)
         if (rows, columns) == self.size:
             return seen
-        canvas = np.empty((*self.size, 3), np.uint8)
+        corner = ((self.size[0] - rows) // 2, (self.size[1] - columns) // 2)
+        return self._on_canvas(seen, self.size, corner)
+
+    def frame(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Turn a decoded RGB image into uint8 (h, w, 3): what the centre crop is cut from, and random crops may be.
+
+        Mode "shorter" gives the resized image, its longer side cut centrally at twice `resize`; "squash" and "pad"
+        give the whole frame. The frame's centre crop is what calling gives, within two grey levels nearly everywhere.
+
+        Raises:
+            OptionError: the image is not RGB.
+        """
+        _check_rgb(image)
+        resized = self._resized(*image.size)
+        longest = 2 * self.resize if self.mode == "shorter" else max(resized)
+        left, columns = self._cut(resized[0], longest, axis=1)
+        top, rows = self._cut(resized[1], longest, axis=0)
+        seen = _part(image, resized, (left, top), (columns, rows), self.interpolation)
+        if self.mode != "pad":
+            return seen
+        canvas = [max(side * self.resize // min(self.size), side) for side in self.size]
+        if [rows, columns] == canvas:
+            return seen
+        corner = [
+            _shift(whole, size) - _shift(part, size)
+            for whole, part, size in zip(canvas, (rows, columns), self.size, strict=True)
+        ]
+        return self._on_canvas(seen, (canvas[0], canvas[1]), (corner[0], corner[1]))
+
+    def _cut(self, length: int, longest: int, *, axis: int) -> tuple[int, int]:
+        """Where a frame starts on an axis of the resized image and how long it is, so that the centre stays one."""
+        kept = min(length, max(longest, self.size[axis]))
+        return _shift(length, self.size[axis]) - _shift(kept, self.size[axis]), kept
+
+    def _on_canvas(self, seen: NDArray[np.uint8], size: tuple[int, int], corner: tuple[int, int]) -> NDArray[np.uint8]:
+        """The pixels on a canvas of `size` (height, width), their upper left at `corner` (row, column)."""
+        canvas = np.empty((*size, 3), np.uint8)
         canvas[:] = [round(255 * m) for m in self.mean] if self.mode == "pad" else 0
-        y, x = (self.size[0] - rows) // 2, (self.size[1] - columns) // 2
-        canvas[y : y + rows, x : x + columns] = seen
+        y, x = corner
+        canvas[y : y + seen.shape[0], x : x + seen.shape[1]] = seen
         return canvas
 
     def _resized(self, width: int, height: int) -> tuple[int, int]:
@@ -165,9 +193,34 @@ class Preprocessing:
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _check_rgb(image: Image.Image) -> None:
+    if image.mode != "RGB":
+        raise OptionError(f"Preprocessing takes RGB images, not mode {image.mode!r}; decode the file with regraft.")
+
+
 def _centre(length: int, crop: int) -> tuple[int, int]:
     """Where the centre crop starts on one axis and how many pixels there are to take, at most `crop`."""
     return (0, length) if length < crop else (round((length - crop) / 2.0), crop)
+
+
+def _shift(length: int, crop: int) -> int:
+    """Where the centre crop starts on one axis; below 0 where so much is padded before it."""
+    return -((crop - length) // 2) if length < crop else round((length - crop) / 2.0)
+
+
+def _part(
+    image: Image.Image, resized: tuple[int, int], start: tuple[int, int], part: tuple[int, int], interpolation: str
+) -> NDArray[np.uint8]:
+    """The pixels of `part`, which begins at `start`, of the image resized to `resized`; all are (width, height)."""
+    (width, height), (new_width, new_height) = image.size, resized
+    (left, top), (columns, rows) = start, part
+    box = (
+        left * width / new_width,
+        top * height / new_height,
+        min(float(width), (left + columns) * width / new_width),
+        min(float(height), (top + rows) * height / new_height),
+    )
+    return np.array(_resample(image, (columns, rows), box, interpolation))
 
 
 def _resample(

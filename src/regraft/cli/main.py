@@ -12,7 +12,7 @@ STARTED = time.perf_counter()
 import cyclopts  # noqa: E402 - the clock starts before imports
 
 import regraft  # noqa: E402
-from regraft.errors import RegraftError  # noqa: E402
+from regraft.errors import RegraftError, TrainingStopped  # noqa: E402
 
 _USER_ERROR, _BUG, _INTERRUPTED = 2, 70, 130
 
@@ -27,13 +27,17 @@ for _verb, _what, _example in (
     ("train", "Train a model on labelled images.", "train photos/ --backbone timm/resnet34.a1_in1k --strategy svm"),
     ("evaluate", "Measure a trained model, on its own test images or on others.", "evaluate runs/photos other_photos/"),
     ("predict", "Predict images with a trained model.", "predict runs/photos a.jpg folder/ -o predictions.csv"),
+    ("lr-find", "Find a learning rate for training a network.", "lr-find photos/ -o lr.png"),
     ("embed", "Write the features of images to a file.", "embed photos/ -o features.npz"),
     ("show", "Show a batch of labelled images.", "show photos/ -o batch.png"),
     ("backbones", "List pretrained networks, or take one apart.", "backbones 'timm/resnet*'"),
     ("manifest", "Turn one description of labelled images into another.", "manifest photos/ -o photos.csv"),
     ("cache", "Show and prune the features and models that are kept.", "cache --prune --older-than 30"),
 ):
-    app.command(f"regraft.cli.{_verb}:{_verb}", name=_verb, help=_what, help_epilogue=f"Example: regraft {_example}")
+    _module = _verb.replace("-", "_")
+    app.command(
+        f"regraft.cli.{_module}:{_module}", name=_verb, help=_what, help_epilogue=f"Example: regraft {_example}"
+    )
 checkpoint = cyclopts.App(
     name="checkpoint", help="Say what a weights file is, what of it fits a network, or make a clean file of it."
 )
@@ -59,6 +63,9 @@ def main() -> None:
         )
     except cyclopts.CycloptsError:
         sys.exit(_USER_ERROR)  # told already, with the place in the command line
+    except TrainingStopped as error:
+        _tell(f"regraft: {error}")
+        sys.exit(128 + error.signal)
     except RegraftError as error:
         _tell(f"regraft: {error}")
         sys.exit(_USER_ERROR)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from regraft.backbones.preprocessing import Preprocessing
+    from regraft.data.decode import Decoded
     from regraft.data.manifest import Item
     from regraft.features.runtime import Runtime
     from regraft.features.table import FeatureSpace
@@ -193,7 +194,12 @@ def _flipped(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _decode(item: Item, preprocessing: Preprocessing, max_pixels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """Read, check that the bytes are those that were hashed, decode and preprocess.
+    decoded = read_hashed(item, max_pixels=max_pixels, at_least=preprocessing.at_least())
+    return preprocessing(decoded.image), decoded.notes
+
+
+def read_hashed(item: Item, *, max_pixels: int, at_least: int) -> Decoded:
+    """Read an image, check that its bytes are those that were hashed, and decode it (see `regraft.data.decode`).
 
     Raises:
         ImageRejected: with the reason.
@@ -205,5 +211,4 @@ def _decode(item: Item, preprocessing: Preprocessing, max_pixels: int) -> tuple[
         raise ImageRejected(item.path, f"cannot be read ({error.strerror or error})") from error
     if sha256_of(data) != item.key:
         raise ImageRejected(item.path, "changed while it was being read; run again")
-    decoded = decode(data, path=item.path, max_pixels=max_pixels, at_least=preprocessing.at_least())
-    return preprocessing(decoded.image), decoded.notes
+    return decode(data, path=item.path, max_pixels=max_pixels, at_least=at_least)

@@ -20,16 +20,17 @@ import numpy as np
 
 from regraft.atomic import atomic_file, check_writable, remove_leftovers, write_text
 from regraft.errors import CannotWrite, OptionError
+from regraft.features.segments import KEY_BYTES, open_segment, read_header
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
+    from regraft.features.segments import Segment
     from regraft.features.table import FeatureSpace
 
 _MANY_SEGMENTS = 64
-_KEY_BYTES = 32
 
 
 def cache_folder() -> Path:
@@ -58,42 +59,6 @@ def usable_cache(folder: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class Segment:
-    """One file of rows, mapped and not read.
-
-    Attributes:
-        path: the file.
-        keys: (n, 32) uint8, binary SHA-256.
-        features: (n, D) float32, mapped from disk.
-        notes: what the decoder said of an image, by hex key.
-    """
-
-    path: Path
-    keys: NDArray[np.uint8]
-    features: NDArray[np.float32]
-    notes: dict[str, list[str]]
-
-
-def _open_segment(path: Path) -> Segment | None:
-    """Map a segment, or None where the file is damaged or was removed meanwhile by `compact`."""
-    try:
-        with path.open("rb") as handle:
-            length = int.from_bytes(handle.read(8), "little")
-            header = json.loads(handle.read(min(length, path.stat().st_size)))
-        (k0, k1), (f0, f1) = header["keys"]["data_offsets"], header["features"]["data_offsets"]
-        if path.stat().st_size != 8 + length + max(k1, f1):
-            return None
-        n, d = header["features"]["shape"]
-        keys = np.fromfile(path, np.uint8, n * _KEY_BYTES, offset=8 + length + k0).reshape(n, _KEY_BYTES)
-        features = np.memmap(path, np.float32, "r", 8 + length + f0, (n, d))
-        if f1 - f0 != n * d * 4:
-            return None
-        return Segment(path, keys, features, json.loads(header["__metadata__"]["notes"]))
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError):
-        return None
-
-
-@dataclass(frozen=True)
 class Store:
     """The rows of one feature space.
 
@@ -115,7 +80,7 @@ class Store:
         """All readable segments, in the order of their names; damaged ones are left out, so they are recomputed."""
         while True:
             paths = sorted(p for p in self.folder.glob("*.safetensors") if not p.name.startswith("."))
-            found = [(path, _open_segment(path)) for path in paths]
+            found = [(path, open_segment(path)) for path in paths]
             # A segment that vanished between listing and opening was compacted into a newer one: list again.
             if all(segment is not None or path.exists() for path, segment in found):
                 return [segment for _, segment in found if segment is not None]
@@ -153,11 +118,32 @@ class Store:
             raise KeyError(next(iter(positions)))
         return (np.empty((0, 0), np.float32) if table is None else table), notes
 
+    def rows(self, keys: Sequence[str]) -> Rows:
+        """The rows of `keys`, in order, mapped and not read.
+
+        Raises:
+            KeyError: a key that has no row.
+        """
+        positions: dict[str, list[int]] = {}
+        for position, key in enumerate(keys):
+            positions.setdefault(key, []).append(position)
+        tables: list[NDArray[np.float32]] = []
+        places = np.empty((len(keys), 2), np.int64)
+        for segment in self.segments():
+            found = [(n, key) for n, key in enumerate(r.tobytes().hex() for r in segment.keys) if key in positions]
+            for n, key in found:
+                places[positions.pop(key, [])] = len(tables), n
+            if found:
+                tables.append(segment.features)
+        if positions:
+            raise KeyError(next(iter(positions)))
+        return Rows(self.folder, tuple(keys), tuple(tables), places)
+
     def append(self, keys: Sequence[str], features: NDArray[np.float32], notes: dict[str, list[str]]) -> None:
         """Add rows as one new segment: complete or absent, durable when this returns."""
         if not keys:
             return
-        self._write(np.frombuffer(bytes.fromhex("".join(keys)), np.uint8).reshape(-1, _KEY_BYTES), features, notes)
+        self._write(np.frombuffer(bytes.fromhex("".join(keys)), np.uint8).reshape(-1, KEY_BYTES), features, notes)
 
     def _write(self, keys: NDArray[np.uint8], features: NDArray[np.float32], notes: dict[str, list[str]]) -> Path:
         from safetensors.numpy import save_file
@@ -202,15 +188,49 @@ class Store:
             segment.path.unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a store, read from disk one at a time; they stay readable when the store is compacted or pruned.
+
+    Another process may be given them: it maps the files anew.
+
+    Attributes:
+        folder: of the feature space.
+        keys: SHA-256 of each image's bytes, in hex.
+        tables: (n, D) float32 each, mapped.
+        places: (N, 2), for each key the number of its table and of its row in there.
+    """
+
+    folder: Path
+    keys: tuple[str, ...]
+    tables: tuple[NDArray[np.float32], ...]
+    places: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def row(self, number: int) -> NDArray[np.float32]:
+        """The features of key `number`: float32 (D,), the caller's own."""
+        table, row = self.places[number]
+        return np.array(self.tables[table][row])
+
+    def __reduce__(self) -> tuple[Callable[..., Rows], tuple[Path, tuple[str, ...]]]:
+        return _rows_again, (self.folder, self.keys)
+
+
+def _rows_again(folder: Path, keys: tuple[str, ...]) -> Rows:
+    return Store(folder).rows(keys)
+
+
 @dataclass(frozen=True, slots=True)
 class SpaceSummary:
-    """What one feature space or converted model takes up.
+    """What one feature space, space of pixels or converted model takes up.
 
     Attributes:
         folder: where it lies.
-        what: "features" or "model".
+        what: "features", "pixels" or "model".
         description: for people: backbone, precision, view.
-        rows: number of rows (0 for models).
+        rows: number of rows, one an image (0 for models).
         size: bytes on disk.
         used: seconds since the epoch of the last change.
     """
@@ -226,6 +246,7 @@ class SpaceSummary:
 def summaries(cache: Path) -> list[SpaceSummary]:
     """Everything in the cache, the most recently changed first."""
     found = [_summary(p, "features", "space.json") for p in (cache / "features").glob("[!.]*")]
+    found += [_summary(p, "pixels", "space.json") for p in (cache / "pixels").glob("[!.]*")]
     found += [_summary(p, "model", "model.json") for p in (cache / "models").glob("[!.]*")]
     return sorted(found, key=lambda s: -s.used)
 
@@ -236,8 +257,8 @@ def _summary(folder: Path, what: str, description: str) -> SpaceSummary:
         facts: dict[str, Any] = json.loads((folder / description).read_text("utf-8"))
     except (OSError, ValueError):
         facts = {}
-    words = [str(facts[k]) for k in ("architecture", "runtime", "precision", "view") if facts.get(k)]
-    rows = sum(len(s.keys) for s in Store(folder).segments()) if what == "features" else 0
+    words = [str(facts[k]) for k in ("architecture", "runtime", "precision", "resizing", "view") if facts.get(k)]
+    rows = sum(map(_rows_in, folder.glob("[!.]*.safetensors"))) if what != "model" else 0
     return SpaceSummary(
         folder,
         what,
@@ -248,10 +269,18 @@ def _summary(folder: Path, what: str, description: str) -> SpaceSummary:
     )
 
 
+def _rows_in(segment: Path) -> int:
+    """How many rows a segment holds; none where it is damaged."""
+    try:
+        return int(read_header(segment)[0]["keys"]["shape"][0])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, MemoryError):
+        return 0
+
+
 def prune(cache: Path, *, older_than: float | None = None) -> list[SpaceSummary]:
     """Remove what was not changed for `older_than` days, or everything; returns what was removed.
 
-    Nothing but feature spaces, converted models and cards is touched, whatever else lies in the folder.
+    Nothing but spaces of features and pixels, converted models and cards is touched, whatever else lies in the folder.
     """
     import time
 
@@ -261,7 +290,7 @@ def prune(cache: Path, *, older_than: float | None = None) -> list[SpaceSummary]
         shutil.rmtree(summary.folder, ignore_errors=True)
     if older_than is None:
         shutil.rmtree(cache / "cards", ignore_errors=True)
-    for folder in (cache / "features", cache / "models"):
+    for folder in (cache / "features", cache / "pixels", cache / "models"):
         if folder.is_dir():
             remove_leftovers(folder)
             for space in folder.iterdir():

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from regraft import heads
 from regraft.backbones.backbone import Backbone
 from regraft.backbones.cards import sha256
@@ -98,7 +100,8 @@ def write_bundle(bundle: Bundle, folder: Path, weights: Path | None) -> None:
     from safetensors.numpy import save_file
 
     folder.mkdir(parents=True)
-    save_file(bundle.head.arrays(), folder / _HEAD)
+    # safetensors writes memory as it lies: a transposed array would come back with its numbers in another order.
+    save_file({name: np.ascontiguousarray(array) for name, array in bundle.head.arrays().items()}, folder / _HEAD)
     files = [_HEAD]
     if weights is not None:
         shutil.copyfile(weights, folder / _BACKBONE)

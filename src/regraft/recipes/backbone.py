@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regraft.backbones import catalogue, files
+from regraft.backbones.backbone import Backbone
+from regraft.backbones.lookup import zoo_of
 from regraft.backbones.recognise import DEFAULTS, PREFIX, split_name
+from regraft.backbones.stages import stages
 from regraft.errors import BundleError, OptionError
 from regraft.features.frozen import frozen
 from regraft.inference.bundle import read_bundle
@@ -15,7 +18,7 @@ from regraft.inference.bundle import read_bundle
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from regraft.backbones.backbone import Backbone, BackboneCard
+    from regraft.backbones.backbone import BackboneCard
     from regraft.backbones.recognise import FileOptions
     from regraft.features.frozen import Frozen
     from regraft.recipes.listen import Clock, Listener
@@ -88,13 +91,41 @@ def named(
     """
     if name.startswith(PREFIX):
         return *files.card_and_builder(name, cache, options), None
-    if options != DEFAULTS:
+    if replace(options, size=None) != DEFAULTS:
         given = [field for field in options.__slots__ if getattr(options, field) != getattr(DEFAULTS, field)]
         flags = ", ".join(f"--{field.replace('_', '-')}" for field in given)
         raise OptionError(f"{flags}: only for a file of your own, --backbone file:FILE, not for {name!r}")
     if name.startswith(RUN):
-        return _of_run(Path(name.removeprefix(RUN)).expanduser())
-    return *catalogue.card_and_builder(name, cache), None
+        card, build, state_sha256 = _of_run(Path(name.removeprefix(RUN)).expanduser())
+    else:
+        (card, build), state_sha256 = catalogue.card_and_builder(name, cache), None
+    if options.size is not None and card.preprocessing.size != (options.size, options.size):
+        card, build = _at_size(card, build, options.size)
+    return card, build, state_sha256
+
+
+def _at_size(
+    card: BackboneCard, build: Callable[[], Backbone], side: int
+) -> tuple[BackboneCard, Callable[[], Backbone]]:
+    """The backbone for inputs of another size; what is resized before the crop keeps its proportion to it."""
+    zoo = zoo_of(card.architecture)
+    if zoo is not None and zoo.fixed_size(card.architecture) is not None:
+        raise OptionError(
+            f"size {side}: {card.name} is built for images of {card.preprocessing.size[0]} pixels. Choose a network"
+            " that takes any size, such as a convolutional one."
+        )
+    before = card.preprocessing
+    frame = round(before.resize * side / min(before.size))
+    preprocessing = replace(before, size=(side, side), resize=max(side, frame))
+    made = build()
+    try:
+        parts, _ = stages(made.module, (side, side))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise OptionError(
+            f"size {side}: {card.name} does not take images of that size ({str(error).splitlines()[0][:150]})"
+        ) from error
+    card = replace(card, preprocessing=preprocessing, stages=parts)
+    return card, lambda: Backbone(card, made.module)
 
 
 def _of_run(place: Path) -> tuple[BackboneCard, Callable[[], Backbone], str | None]:

@@ -1,4 +1,4 @@
-"""The catalogue of strategies: each is a word for a head on the features of a frozen backbone."""
+"""The catalogue of strategies: each is a word for a head on frozen features, or for a way to train the network."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ class Strategy:
 
     Attributes:
         name: the word.
-        head: the head that is fitted, as `regraft.heads` knows it.
+        head: the head that is fitted on stored features, as `regraft.heads` knows it; for a strategy that trains, the
+            one that it starts from or is compared with.
         what: one sentence for people.
         selection: how its settings are chosen, for the report.
         imports: what its fitting imports, so that the time is counted as import time.
+        trains: whether parts of the network learn by back-propagation.
     """
 
     name: str
@@ -25,6 +27,12 @@ class Strategy:
     what: str
     selection: str
     imports: tuple[str, ...] = ()
+    trains: bool = False
+
+
+def _trained(name: str, what: str) -> Strategy:
+    selection = "The best epoch was chosen on the validation images."
+    return Strategy(name, "linear-probe", what, selection, ("scipy.optimize",), trains=True)
 
 
 _BY_CV = "by cross-validation within the training part; no other image was looked at"
@@ -59,9 +67,21 @@ STRATEGIES = {
             f"When to stop was decided on a tenth of the training part, its temperature found {_BY_CV}.",
             ("sklearn.neural_network",),
         ),
+        _trained("finetune", "a new head, and the whole network trained"),
+        _trained("lp-ft", "the linear probe becomes the head, then everything is trained gently"),
+        _trained("partial", "frozen up to a stage, the rest trained"),
+        _trained("gradual", "stages thawed one after another"),
+        _trained("lora", "low-rank adapters trained and merged, the trunk frozen"),
+        _trained("scratch", "the same network without pretrained weights, as a control"),
     )
 }
-_ALIASES = {"mlp": "mlp-head", "linear": "linear-probe", "nb": "naive-bayes"}
+_ALIASES = {
+    "mlp": "mlp-head",
+    "linear": "linear-probe",
+    "nb": "naive-bayes",
+    "fine-tune": "finetune",
+    "lpft": "lp-ft",
+}
 
 
 def strategy(name: str) -> Strategy:

@@ -5,7 +5,9 @@ manifest.csv      every image that was used: path, label, split, group, sha256
 rejected.csv      images that could not be read, and why
 skipped.csv       files that are no part of the data, and why
 metrics.json      the headline numbers at the top level, with intervals; all evaluated splits below
-history.jsonl     one line for each candidate setting that was compared
+history.jsonl     one line for each candidate setting that was compared, or each evaluation of a network in training
+train.yaml        of a training: every option as resolved, for --config
+tensorboard/      of a training, where asked for
 predictions.csv   every evaluated image: truth, answer, probabilities
 report.html       the same for people
 bundle/           the model
@@ -23,8 +25,9 @@ import json
 import os
 import platform
 import shlex
+import shutil
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +38,7 @@ from regraft.data.manifest import SPLITS
 from regraft.errors import RunExists
 from regraft.inference.bundle import write_bundle
 from regraft.recipes.show import labelled_batch
+from regraft.recipes.workplace import CONFIG, LOGS, training_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -61,6 +65,8 @@ FILES = {
     "rejected.csv",
     "report.html",
     "skipped.csv",
+    "tensorboard",
+    "train.yaml",
 }
 
 
@@ -94,7 +100,23 @@ class Run:
 
 @dataclass(frozen=True)
 class Finished:
-    """Everything that a run is written from."""
+    """Everything that a run is written from.
+
+    Attributes:
+        name: of the run.
+        facts: for config.json.
+        gathered: all images that took part.
+        fitted: the head, or None where nothing was trained.
+        predictions: by split, the headline's first.
+        evaluations: likewise.
+        notes: sentences for the report.
+        left_out: sentences about images that took no part.
+        measured: the images that were predicted, with the features they were predicted from, where not those of
+            `gathered`.
+        epochs: the history of a network's training.
+        training: the folder of that training, from which options and logs are taken.
+        engine: how it ran, for the report.
+    """
 
     name: str
     facts: dict[str, Any]
@@ -104,6 +126,10 @@ class Finished:
     evaluations: dict[str, Evaluation]
     notes: tuple[str, ...]
     left_out: tuple[str, ...] = ()
+    measured: Gathered | None = None
+    epochs: tuple[dict[str, Any], ...] = ()
+    training: Path | None = None
+    engine: dict[str, str] = field(default_factory=dict)
 
 
 _BUNDLE_FILES = {"backbone.safetensors", "bundle.json", "head.safetensors"}
@@ -118,7 +144,7 @@ def choose_folder(run: str | os.PathLike[str] | None, name: str, *, overwrite: b
     if run is None:
         check_writable(Path("runs") / name)
         candidates = (Path("runs") / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
-        return next(path for path in candidates if not path.exists())
+        return next(path for path in candidates if not path.exists() and not training_folder(path).exists())
     target = Path(run)
     check_writable(target)
     if not target.exists() and not target.is_symlink():
@@ -204,8 +230,10 @@ def _fill(
         write_skipped(folder / "rejected.csv", finished.gathered.rejected)
         write_skipped(folder / "skipped.csv", manifest.skipped)
         _write_predictions(folder / "predictions.csv", finished.predictions)
-        history = finished.fitted.history if finished.fitted is not None else []
+        history = finished.epochs or (finished.fitted.history if finished.fitted is not None else [])
         (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history), "utf-8")
+        if finished.training is not None:
+            _take_training(finished.training, folder)
         if bundle is not None:
             facts = {**bundle.facts, **shared, "metrics": {k: e.to_json() for k, e in evaluations.items()}}
             write_bundle(replace(bundle, facts=facts), folder / "bundle", None if ready is None else ready.weights)
@@ -231,6 +259,13 @@ def _fill(
     }
     _write_json(folder / "metrics.json", metrics)
     return metrics
+
+
+def _take_training(training: Path, folder: Path) -> None:
+    """What of a training's folder stays with its run."""
+    shutil.copyfile(training / CONFIG, folder / CONFIG)
+    if (training / LOGS).is_dir():
+        shutil.copytree(training / LOGS, folder / LOGS)
 
 
 def _write_json(target: Path, content: dict[str, Any]) -> None:
@@ -269,6 +304,7 @@ def _write_report(target: Path, finished: Finished, ready: Frozen | None, clock:
     from regraft.evaluation.report.write import render_report
 
     gathered, found = finished.gathered, finished.gathered.extraction
+    measured = finished.measured or gathered
     split, headline = next(iter(finished.evaluations.items()))
     shown = gallery(finished.predictions[split])
     # Only training has a batch that was learnt from; the splits of other people's data mean nothing here.
@@ -295,10 +331,11 @@ def _write_report(target: Path, finished: Finished, ready: Frozen | None, clock:
             rejected=gathered.rejected,
             decode_notes=_decode_notes(gathered),
             timings=clock.rounded(),
-            environment=_environment(ready, gathered),
+            environment=_environment(ready, measured) | finished.engine,
             backbone=None if ready is None else ready.card,
             batch=batch,
-            features=(gathered.split(split) if split in SPLITS else gathered).table.features,
+            features=(measured.split(split) if split in SPLITS else measured).table.features,
+            epochs=finished.epochs,
         )
         write_text(target, render_report(report, shown, pictures))
 

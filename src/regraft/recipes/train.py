@@ -1,29 +1,29 @@
-"""`regraft train`: from images to a model one can trust, on the features of a frozen backbone."""
+"""`regraft train`: from images to a model one can trust, on frozen features or by training the network."""
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from regraft import heads
 from regraft.backbones.files import warnings
 from regraft.backbones.recognise import FileOptions
 from regraft.data.decode import MAX_PIXELS
 from regraft.data.splits import make_splits
 from regraft.errors import DataError, OptionError
-from regraft.evaluation.metrics import evaluate as measure
-from regraft.evaluation.predictions import Predictions
 from regraft.features.frozen import check_options
 from regraft.features.store import cache_folder, usable_cache
+from regraft.features.table import VIEWS
 from regraft.inference.bundle import Bundle
 from regraft.recipes.backbone import prepare_backbone, short_name
 from regraft.recipes.catalogue import Strategy
 from regraft.recipes.catalogue import strategy as find_strategy
+from regraft.recipes.config import merge, read_config
+from regraft.recipes.fit_head import Outcome, fit_head, measure_head
 from regraft.recipes.gather import (
     Gathered,
     Source,
@@ -36,11 +36,15 @@ from regraft.recipes.gather import (
 )
 from regraft.recipes.listen import Clock, Listener
 from regraft.recipes.run import Finished, Run, choose_folder, command_line, write_run
+from regraft.recipes.training_options import TRAINING, check_training
+from regraft.recipes.workplace import resumed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from regraft.data.manifest import Manifest
     from regraft.features.frozen import Frozen
-    from regraft.heads.head import Fitted
+    from regraft.training.engine import Engine
 
 _LISTENER = Listener()
 
@@ -52,9 +56,38 @@ def train(
     strategy: str = "linear-probe",
     run: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
-    views: Literal["none", "flip"] = "none",
-    precision: Literal["f32", "bf16"] = "f32",
+    config: str | os.PathLike[str] | None = None,
+    views: str = "auto",
+    precision: Literal["auto", "f32", "bf16"] = "auto",
     runtime: Literal["auto", "openvino", "torch"] = "auto",
+    unfreeze_from: str | None = None,
+    epochs: int | None = None,
+    budget: str | None = None,
+    lr: float | Literal["auto"] = "auto",
+    head: Literal["linear", "mlp", "conv"] = "linear",
+    augment: str = "auto",
+    class_weights: Literal["auto", "none", "balanced"] = "auto",
+    ema: bool = False,
+    mixup: float = 0.0,
+    smoothing: float | None = None,
+    batch: int | None = None,
+    accumulate: int = 1,
+    optimiser: Literal["adamw", "sgd"] = "adamw",
+    schedule: str = "cosine",
+    layer_decay: float | None = None,
+    weight_decay: float | None = None,
+    clip: float = 1.0,
+    metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "loss"] = "accuracy",
+    early_stop: int = 0,
+    eval_every: int = 0,
+    save_every: float = 30.0,
+    keep: int = 2,
+    tensorboard: bool = False,
+    workers: int | None = None,
+    devices: int | None = None,
+    nodes: int = 1,
+    force: bool = False,
+    resume: str | os.PathLike[str] | None = None,
     part: str | None = None,
     trust: bool = False,
     allow_partial: float = 0.9,
@@ -75,25 +108,59 @@ def train(
 ) -> Run:
     """Train a model on labelled images and leave a run: model, numbers, predictions and report.
 
-    The backbone is frozen: each image goes through it once, ever; what is fitted is a head on its features.
+    By default the backbone is frozen: each image goes through it once, ever; what is fitted is a head on its
+    features. The strategies finetune, lp-ft, partial, gradual, lora and scratch train the network itself.
 
     Args:
         data: A folder with one folder of images a class (also within train, val, test), a table (CSV, TSV,
-            Parquet), a meta list, or sample:textile. May be left out with --features.
+            Parquet), a meta list, or sample:textile. May be left out with --features, --config or --resume.
         backbone: Which pretrained network, as `regraft backbones` lists them; or file:FILE[@ARCHITECTURE], a checkpoint
             of your own; or run:RUN, the backbone of a run.
-        strategy: linear-probe, svm, svm-linear, svm-rbf, naive-bayes, knn or mlp-head.
+        strategy: On frozen features: linear-probe, svm, svm-linear, svm-rbf, naive-bayes, knn or mlp-head. Training
+            the network: finetune, lp-ft, partial, gradual, lora or scratch.
         run: The folder to leave the run in; by default a new one below `runs`.
         overwrite: Replace the run folder if it exists.
-        views: flip averages the features of each image and its mirror image.
-        precision: bf16 is faster on processors that have it, and gives other digits.
-        runtime: What runs the backbone; auto takes CUDA where there is one, else OpenVINO.
+        config: Read options from this YAML file; those that are given beside it win. A trained run has a train.yaml.
+        views: Frozen strategies: flip averages the features of each image and its mirror image. partial and gradual: on
+            how many augmented views of each image the frozen part is run, once; fresh augments anew each epoch.
+        precision: bf16 is faster on processors that have it, and gives other digits. auto is f32 for frozen features
+            and for every number in the report, and bf16 in training where the processor has it.
+        runtime: What runs a frozen backbone; auto takes CUDA where there is one, else OpenVINO.
+        unfreeze_from: The first stage that partial trains, as `regraft backbones NAME` lists them.
+        epochs: Passes over the training images; by default as many as suit their number.
+        budget: Train for about so long: 90s, 10m, 2h. Epochs follow from the measured speed.
+        lr: Peak learning rate of the backbone; the head's and the earlier layers' follow from it.
+        head: What follows the backbone: one linear layer, a hidden layer before it, or convolutions before the pooling.
+        augment: none, light, default, heavy, or a YAML file of torchvision v2 transforms.
+        class_weights: balanced weighs classes by their rarity; auto does so where the largest is over five times the
+            smallest.
+        ema: Keep a moving average of the weights, and judge and keep that.
+        mixup: Mix pairs of images, with this alpha; 0 mixes nothing.
+        smoothing: Share of each label that is spread over all classes; by default 0.1.
+        batch: Images a step; by default as many as suit the data.
+        accumulate: Compute each step in so many parts, for small memories.
+        optimiser: AdamW, or SGD with momentum 0.9.
+        schedule: cosine, linear, constant, or step:EPOCHS:FACTOR such as step:7:0.1; after a short warm-up.
+        layer_decay: How much slower each part of the backbone learns than the one after it; 1 for all alike.
+        weight_decay: Of weights; never of norms and biases.
+        clip: Largest norm of the gradient; 0 for no limit.
+        metric: What the best epoch is chosen by, on the validation images.
+        early_stop: End after so many evaluations without improvement; 0 for never.
+        eval_every: Evaluate every so many steps, besides each epoch's end.
+        save_every: Seconds between states that --resume can go on from; 0 saves at each evaluation.
+        keep: How many states to keep.
+        tensorboard: Write logs for TensorBoard into the run.
+        workers: Processes that load images; by default none without a GPU.
+        devices: Processes on each machine, one a GPU; by default one, or as torchrun says.
+        nodes: Machines.
+        force: Keep the trained network although the linear probe did better on the validation images.
+        resume: Go on with this run's interrupted training, exactly.
         part: Of a checkpoint file with several state dicts, which one (`regraft checkpoint inspect` lists them).
         trust: Unpickle a checkpoint file that asks for foreign classes, which runs its code.
         allow_partial: Smallest share of the backbone's parameters that a checkpoint file must have.
         mean: Channel means (0..1) that the network of a checkpoint file expects, where not those of its zoo.
         std: Channel standard deviations, likewise.
-        size: Side of the input in pixels, likewise.
+        size: Side of the input in pixels, where not that of the weights.
         features: Train on this feature file (.npz, .parquet) instead of running a backbone.
         root: Where the relative paths of a table or list start; its own folder by default.
         label: The table's column with the labels.
@@ -103,49 +170,53 @@ def train(
         resplit: Make new splits although the data has some.
         max_rejected: Share of unreadable images above which training stops.
         max_pixels: Images with more pixels are rejected before they are decoded.
-        seed: Another seed gives other splits and folds.
+        seed: Another seed gives other splits, folds, first weights and augmentations.
         listener: Who is told what happens.
 
     Returns:
         The run that was left.
 
     Raises:
-        RegraftError: whatever is wrong with the data or the options, in a sentence; nothing is left behind.
+        TrainingStopped: Ctrl-C or SIGTERM while the network was trained; everything is saved for `resume`.
+        RegraftError: whatever is wrong with the data or the options, in a sentence; nothing is left behind, but for
+            what `resume` needs.
     """
     options = {k: v for k, v in locals().items() if k != "listener"}
+    if config is not None:
+        given = {k: v for k, v in options.items() if v != inspect.signature(train).parameters[k].default}
+        options = {**merge(train, given, read_config(Path(config), train)), "config": None}
+    folder = None
+    if options["resume"] is not None:
+        options, folder = resumed(train, options)
+    return _train(options, folder, listener)
+
+
+def _train(options: dict[str, Any], resume: Path | None, listener: Listener) -> Run:
+    """Train with resolved options; `resume` is the folder of the training to go on with."""
     clock = Clock.start(listener)
-    plan = find_strategy(strategy)
-    check_options(runtime, precision, views)
-    own = FileOptions(part, trust, allow_partial, mean=mean, std=std, size=size)
-    own.check()
-    check_numbers(seed=seed, max_rejected=max_rejected, max_pixels=max_pixels)
-    if features is not None:
-        _refuse_without_effect(options)
-    source = None if data is None else Source(data, root, label, path_column, split_column, group_column)
-    name = _name(data, features, backbone, plan)
-    target = choose_folder(run, name, overwrite=overwrite)
-    cache = usable_cache(cache_folder())
-    if features is not None:
-        ready, gathered = None, gather_file(Path(features), source, clock, listener, max_rejected=max_rejected)
-        divided = make_splits(gathered.manifest, seed=seed, resplit=resplit)
-    elif source is None:
-        raise OptionError("nothing to train on: name a folder, a table or sample:textile, or give --features FILE")
-    else:
-        manifest, lost = read_and_hash(source, clock, listener, labelled=True)
-        check_rejected(lost, len(manifest) + len(lost), max_rejected, Listener())
-        # What cannot be split or learnt from is refused before the long part.
-        divided = make_splits(manifest, seed=seed, resplit=resplit)
-        _check_trainable(divided)
-        ready = prepare_backbone(
-            backbone, cache, clock, listener, runtime=runtime, precision=precision, views=views, options=own
-        )
-        gathered = gather(
-            manifest, lost, ready, cache, clock, listener, max_pixels=max_pixels, max_rejected=max_rejected
-        )
-        if len(gathered.manifest) < len(manifest):  # some could not be decoded: divide what is left
-            divided = make_splits(gathered.manifest, seed=seed, resplit=resplit)
-    gathered = replace(gathered, manifest=divided)
-    outcome = _fit_and_measure(gathered, plan, seed, clock, listener)
+    asked = SimpleNamespace(**options)
+    plan = find_strategy(asked.strategy)
+    own = check(asked, options, plan)
+    engine = _several(asked, plan)
+    if engine is not None and engine.rank > 0:
+        listener = Listener()  # the first process speaks for all
+    source = source_of(asked)
+    name = _name(asked.data, asked.features, asked.backbone, plan)
+    with _one_by_one(engine):
+        target = Path(asked.run) if resume is not None else choose_folder(asked.run, name, overwrite=asked.overwrite)
+        cache = usable_cache(cache_folder())
+        ready, gathered = gather_parts(asked, plan, source, own, cache, clock, listener)
+    _check_trainable(gathered.manifest)
+    listener.say(f"splits: {gathered.manifest.split_note}")
+    notes = tuple(warn_of_leaks(gathered.manifest, listener))
+    if plan.trains and ready is not None:
+        from regraft.recipes.fine_tune import Start, fine_tune
+
+        options["run"] = target
+        start = Start(options, plan, gathered, ready, cache, target, name, notes, resume, clock, listener)
+        return fine_tune(start, engine)
+    fitted = fit_head(gathered, plan, asked.seed, clock, listener)
+    outcome = measure_head(gathered, fitted, asked.seed, clock, listener, notes)
     facts = {
         "command": command_line(train, options),
         "options": options,
@@ -155,18 +226,114 @@ def train(
     }
     notes = outcome.notes if ready is None else (*warnings(ready.card), *outcome.notes)
     finished = Finished(name, facts, gathered, outcome.fitted, outcome.predictions, outcome.evaluations, notes)
-    bundle = _bundle(gathered, ready, outcome, plan, views, precision)
-    return write_run(finished, target, bundle, ready, clock, overwrite=overwrite)
+    bundle = frozen_bundle(gathered, ready, outcome, plan)
+    return write_run(finished, target, bundle, ready, clock, overwrite=asked.overwrite)
 
 
-def _refuse_without_effect(options: dict[str, Any]) -> None:
-    """A feature file decides these; saying something else would go unheard."""
-    defaults = inspect.signature(train).parameters
-    own = ("part", "trust", "allow_partial", "mean", "std", "size")
-    for name in ("backbone", "views", "precision", "runtime", "max_pixels", *own):
-        if options[name] != defaults[name].default:
-            flag = name.replace("_", "-")
-            raise OptionError(f"--{flag} has no effect with --features: that file's features are taken as they are")
+def source_of(asked: SimpleNamespace) -> Source | None:
+    """The data that was named, and how to read it."""
+    if asked.data is None:
+        return None
+    return Source(asked.data, asked.root, asked.label, asked.path_column, asked.split_column, asked.group_column)
+
+
+def check(asked: SimpleNamespace, options: dict[str, Any], plan: Strategy) -> FileOptions:
+    """Refuse what cannot work before any work is done; returns how a file's backbone is to be taken."""
+    check_options(asked.runtime, "f32" if asked.precision == "auto" else asked.precision, "none")
+    own = FileOptions(asked.part, asked.trust, asked.allow_partial, mean=asked.mean, std=asked.std, size=asked.size)
+    own.check()
+    check_numbers(seed=asked.seed, max_rejected=asked.max_rejected, max_pixels=asked.max_pixels)
+    if asked.features is not None:
+        if plan.trains:
+            raise OptionError(f"strategy {plan.name} trains on images; it has none with --features. Name the images.")
+        _refuse(
+            options,
+            ("backbone", "views", "precision", "runtime", "max_pixels", *_OF_FILES),
+            "--features: that file's features are taken as they are",
+        )
+    if plan.trains:
+        check_training(asked, plan)
+    else:
+        _refuse(options, TRAINING, f"--strategy {plan.name}, which trains no part of the network")
+        if asked.views not in {"auto", *VIEWS}:
+            raise OptionError(f"views {asked.views!r} is unknown: use {', '.join(VIEWS)}")
+    if asked.data is None and asked.features is None:
+        raise OptionError("nothing to train on: name a folder, a table or sample:textile, or give --features FILE")
+    return own
+
+
+_OF_FILES = ("part", "trust", "allow_partial", "mean", "std", "size")
+
+
+def _refuse(options: dict[str, Any], names: tuple[str, ...], beside: str) -> None:
+    """Saying something that has no effect would go unheard."""
+    parameters = inspect.signature(train).parameters
+    for name in names:
+        if options[name] != parameters[name].default:
+            raise OptionError(f"--{name.replace('_', '-')} has no effect with {beside}")
+
+
+def _several(asked: SimpleNamespace, plan: Strategy) -> Engine | None:
+    """The engine, where several processes are to train; one alone starts its engine when it needs it."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1 or (asked.devices or 1) * asked.nodes > 1
+    if not several:
+        return None
+    if not plan.trains:
+        raise OptionError(
+            f"strategy {plan.name} runs in one process. Start it without torchrun, --devices and --nodes, or choose a"
+            " strategy that trains the network."
+        )
+    from regraft.training.engine import start_engine
+
+    return start_engine(asked.precision, devices=asked.devices, nodes=asked.nodes)
+
+
+@contextlib.contextmanager
+def _one_by_one(engine: Engine | None) -> Iterator[None]:
+    """The first process reads and extracts; the others then find everything in the store."""
+    if engine is None:
+        yield
+        return
+    with engine.first_alone():
+        yield
+
+
+def gather_parts(
+    asked: SimpleNamespace,
+    plan: Strategy,
+    source: Source | None,
+    own: FileOptions,
+    cache: Path,
+    clock: Clock,
+    listener: Listener,
+) -> tuple[Frozen | None, Gathered]:
+    """The images with features of the frozen backbone, divided into splits."""
+    if asked.features is not None:
+        file = Path(asked.features)
+        gathered = gather_file(file, source, clock, listener, max_rejected=asked.max_rejected)
+        divided = make_splits(gathered.manifest, seed=asked.seed, resplit=asked.resplit)
+        return None, replace(gathered, manifest=divided)
+    assert source is not None
+    manifest, lost = read_and_hash(source, clock, listener, labelled=True)
+    check_rejected(lost, len(manifest) + len(lost), asked.max_rejected, Listener())
+    # What cannot be split or learnt from is refused before the long part.
+    divided = make_splits(manifest, seed=asked.seed, resplit=asked.resplit)
+    _check_trainable(divided)
+    ready = prepare_backbone(
+        asked.backbone,
+        cache,
+        clock,
+        listener,
+        runtime=asked.runtime,
+        precision="bf16" if asked.precision == "bf16" and not plan.trains else "f32",
+        views="flip" if asked.views == "flip" else "none",
+        options=own,
+    )
+    limits = {"max_pixels": asked.max_pixels, "max_rejected": asked.max_rejected}
+    gathered = gather(manifest, lost, ready, cache, clock, listener, **limits)
+    if len(gathered.manifest) < len(manifest):  # some could not be decoded: divide what is left
+        divided = make_splits(gathered.manifest, seed=asked.seed, resplit=asked.resplit)
+    return ready, replace(gathered, manifest=divided)
 
 
 def _name(
@@ -178,64 +345,6 @@ def _name(
     what = str(data).removeprefix("sample:") if data is not None else str(features or "data")
     parts = [Path(what).resolve().stem or "data", short_name(backbone) if features is None else "features", plan.name]
     return "-".join("".join(c if c.isalnum() or c in "._-" else "_" for c in part) for part in parts)
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """What fitting gave: the head, and predictions and evaluations by split, the headline's first."""
-
-    fitted: Fitted
-    predictions: dict[str, Predictions]
-    evaluations: dict[str, Any]
-    notes: tuple[str, ...]
-
-
-def _fit_and_measure(gathered: Gathered, plan: Strategy, seed: int, clock: Clock, listener: Listener) -> _Outcome:
-    manifest = gathered.manifest
-    _check_trainable(manifest)
-    listener.say(f"splits: {manifest.split_note}")
-    notes = warn_of_leaks(manifest, listener)
-    part = gathered.split("train")
-    clock.import_now(*plan.imports)
-    with clock.phase("fit"):
-        groups = None
-        if any(item.group is not None for item in part.manifest.items):
-            # An image without a group is a group of its own.
-            groups = np.array([i.group if i.group is not None else f"\0{i.key}" for i in part.manifest.items])
-        fitted = heads.fit(
-            plan.head,
-            part.table.features,
-            np.array(part.manifest.targets(), np.int64),
-            len(manifest.classes),
-            groups=groups,
-            seed=seed,
-            classes=manifest.classes,
-        )
-    for note in fitted.notes:
-        listener.warn(note)
-    predictions, evaluations = {}, {}
-    with clock.phase("evaluate"):
-        for split in ("test", "val"):
-            rest = gathered.split(split)
-            if len(rest.manifest):
-                predictions[split] = predict_table(rest, fitted.head.logits(rest.table.features))
-                evaluations[split] = measure(predictions[split], split=split, seed=seed)
-    headline = next(iter(evaluations.values()))
-    listener.say(headline.sentence())
-    if headline.caution:
-        listener.say(headline.caution)
-    return _Outcome(fitted, predictions, evaluations, (*notes, *fitted.notes))
-
-
-def predict_table(part: Gathered, logits: np.ndarray) -> Predictions:
-    """Logits of a part, beside what is true of its images."""
-    return Predictions(
-        tuple(item.path for item in part.manifest.items),
-        part.table.keys,
-        part.manifest.classes,
-        np.array(part.manifest.targets(), np.int64),
-        logits,
-    )
 
 
 def _check_trainable(manifest: Manifest) -> None:
@@ -261,15 +370,14 @@ def _check_trainable(manifest: Manifest) -> None:
         )
 
 
-def _bundle(
-    gathered: Gathered, ready: Frozen | None, outcome: _Outcome, plan: Strategy, views: str, precision: str
-) -> Bundle:
+def frozen_bundle(gathered: Gathered, ready: Frozen | None, outcome: Outcome, plan: Strategy) -> Bundle:
+    """The bundle of a head on frozen features."""
     return Bundle(
         classes=gathered.manifest.classes,
         head=outcome.fitted.head,
         card=None if ready is None else ready.card,
-        views=views,
-        precision=precision if ready is None else ready.spaces[0].precision,
+        views="flip" if ready is not None and len(ready.spaces) > 1 else "none",
+        precision="f32" if ready is None else ready.spaces[0].precision,
         runtime="none" if ready is None else ready.spaces[0].runtime,
         feature_dim=gathered.table.features.shape[1],
         facts={"strategy": plan.name, "chosen": outcome.fitted.chosen, "features": gathered.about},

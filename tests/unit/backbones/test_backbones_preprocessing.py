@@ -135,8 +135,65 @@ def test_constant_images_stay_constant_and_the_result_can_be_written_to():
 
 
 def test_only_rgb_is_taken():
-    with pytest.raises(OptionError, match="mode 'L'"):
-        make()(Image.new("L", (9, 9)))
+    for way in (make(), make().frame):
+        with pytest.raises(OptionError, match="mode 'L'"):
+            way(Image.new("L", (9, 9)))
+
+
+def centre_of(frame, size, fill):
+    """The centre crop of a frame, as torchvision cuts it; what is too small stands on the fill colour."""
+    for axis, crop in enumerate(size):
+        length = frame.shape[axis]
+        if length < crop:
+            before = (crop - length) // 2
+            padding = [(0, 0)] * 3
+            padding[axis] = (before, crop - length - before)
+            channels = [np.pad(frame[..., c : c + 1], padding, constant_values=fill[c]) for c in range(3)]
+            frame = np.concatenate(channels, axis=2)
+        else:
+            begin = round((length - crop) / 2.0)
+            frame = frame.take(range(begin, begin + crop), axis)
+    return frame
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("mode", ["shorter", "squash", "pad"])
+@pytest.mark.parametrize(
+    ("size", "resize"), [((56, 56), 64), ((56, 56), 65), ((48, 57), 60), ((57, 48), 48), ((56, 56), 40), ((40, 90), 41)]
+)
+def test_the_frames_centre_is_what_is_seen(mode, interpolation, size, resize):
+    preprocess = make(size, resize, mode, interpolation)
+    fill = [round(255 * m) for m in MEAN] if mode == "pad" else (0, 0, 0)
+    for seed, shape in enumerate(SIZES):
+        image = picture(0, seed, shape)
+        frame = preprocess.frame(image)
+        assert frame.dtype == np.uint8
+        difference = np.abs(centre_of(frame, size, fill).astype(int) - preprocess(image))
+        assert (difference > 2).mean() < 0.01, shape
+        assert difference.mean() < 0.4, shape  # Pillow may take the passes of a whole in another order
+
+
+def test_frames_are_the_resized_image_cut_at_twice_its_shorter_side():
+    shapes = {
+        size: make((56, 56), 64).frame(noise(*size)).shape for size in [(200, 150), (150, 200), (500, 100), (9, 300)]
+    }
+    assert shapes == {
+        (200, 150): (64, 85, 3),
+        (150, 200): (85, 64, 3),
+        (500, 100): (64, 128, 3),
+        (9, 300): (128, 64, 3),
+    }
+    for mode in ("squash", "pad"):
+        assert make((56, 48), 60, mode).frame(noise(200, 150)).shape == (70, 60, 3)
+
+
+def test_shorter_frames_are_torchvisions_resize():
+    from torchvision.transforms import InterpolationMode, Resize
+
+    for seed, size in enumerate([(96, 72), (72, 96), (200, 150), (64, 64)]):
+        image = picture(0, seed, size)
+        expected = torchvision_says(image, Resize(48, InterpolationMode.BICUBIC))
+        assert np.abs(make((40, 40), 48).frame(image) - expected).max() <= 2
 
 
 def test_normalise_is_torchvisions():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regraft.evaluation.report import batch
+from regraft.evaluation.report import batch, lettering
 from regraft.evaluation.report.batch import TILE, batch_picture, terminal_batch, terminal_picture
 
 CODE = re.compile(r"\x1b\[38;2;(\d+);(\d+);(\d+);48;2;(\d+);(\d+);(\d+)m")
@@ -42,9 +42,9 @@ def test_grid_prefers_full_rows():
 def test_labels_of_any_script_are_drawn(monkeypatch):
     page = batch_picture(images(), title="猫 \udcff")
     assert np.asarray(page)[-30:].min() < 100  # ink under the last row
-    monkeypatch.setattr(batch, "_FURTHER_FONTS", ())
-    assert batch._font_for("猫", 14)[1] == r"\u732b"
-    assert batch._font_for("ants", 14)[1] == "ants"
+    monkeypatch.setattr(lettering, "_FURTHER_FONTS", ())
+    assert lettering.font_for("猫", 14)[1] == r"\u732b"
+    assert lettering.font_for("ants", 14)[1] == "ants"
 
 
 def test_labels_stay_inside_their_tile():

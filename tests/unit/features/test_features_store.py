@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -41,6 +42,37 @@ def test_rows_come_back_in_the_order_asked(tmp_path):
     assert store.missing([key(1), key(7)]) == {key(7)}
     with pytest.raises(KeyError):
         store.gather([key(7)])
+
+
+def test_rows_are_read_one_at_a_time_in_the_order_asked(tmp_path):
+    store = Store.open(tmp_path, SPACE)
+    fill(store, [1, 2, 3])
+    fill(store, [9, 2])  # twice, with the same value
+    asked = [key(n) for n in (9, 2, 9, 1)]
+    rows = store.rows(asked)
+    assert len(rows) == 4
+    assert [rows.row(n).tolist() for n in range(4)] == store.gather(asked)[0].tolist()
+    assert rows.row(0).dtype == np.float32
+    rows.row(0)[:] = 5  # the caller's own
+    assert rows.row(0).tolist() == [9] * 4
+    assert all(isinstance(table, np.memmap) for table in rows.tables)
+    with pytest.raises(KeyError, match=key(7)):
+        store.rows([key(1), key(7)])
+    assert len(store.rows([])) == 0
+
+
+def test_rows_may_go_to_other_processes_and_outlive_compaction_and_pruning(tmp_path):
+    store = Store.open(tmp_path, SPACE)
+    for n in range(6):
+        store.append([key(n)], np.full((1, 50_000), n, np.float32), {})
+    rows = store.rows([key(n) for n in range(6)])
+    sent = pickle.dumps(rows)
+    assert len(sent) < 2000, "the files are sent by name"
+    store.compact(at_least=2)
+    again = pickle.loads(sent)
+    assert [again.row(n)[-1] for n in range(6)] == list(range(6))
+    prune(tmp_path)
+    assert [rows.row(n)[-1] for n in range(6)] == list(range(6))
 
 
 def test_segments_are_plain_safetensors(tmp_path):

@@ -4,41 +4,22 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from regraft.evaluation.report.lettering import write_line
 from regraft.evaluation.report.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
 TILE = 176
 _GAP, _CAPTION, _TEXT, _TITLE = 12, 24, 14, 20  # pixels
-_PAPER, _BEHIND, _INK = (255, 255, 255), (236, 238, 239), (26, 31, 36)
+_PAPER, _BEHIND = (255, 255, 255), (236, 238, 239)
 _MOST_COLUMNS = 8
 _NO_LABEL = "no label"
-# Fonts that systems usually have for what the built-in one lacks; Pillow looks in the usual folders.
-_FURTHER_FONTS = (
-    "DejaVuSans.ttf",
-    "NotoSansCJK-Regular.ttc",
-    "NotoSansSC-Regular.otf",
-    "SourceHanSansSC-Regular.otf",
-    "wqy-microhei.ttc",
-    "wqy-zenhei.ttc",
-    "DroidSansFallbackFull.ttf",
-    "msyh.ttc",
-    "simsun.ttc",
-    "malgun.ttf",
-    "PingFang.ttc",
-    "Hiragino Sans GB.ttc",
-    "Arial Unicode.ttf",
-)
-_NEVER_A_LETTER = "\U0010ffff"
 
 
 def batch_picture(
@@ -69,12 +50,12 @@ def batch_picture(
     page = Image.new("RGB", size, _PAPER)
     draw = ImageDraw.Draw(page)
     if title:
-        _write(draw, (_GAP, _GAP), title, _TITLE - 2, size[0] - 2 * _GAP)
+        write_line(draw, (_GAP, _GAP), title, _TITLE - 2, size[0] - 2 * _GAP)
     for position, (image, label) in enumerate(tiles):
         row, column = divmod(position, across)
         left, upper = _GAP + column * (tile + _GAP), top + row * (tile + _CAPTION + _GAP)
         page.paste(_in_tile(image, (tile, tile), _BEHIND), (left, upper))
-        _write(draw, (left, upper + tile + 3), _NO_LABEL if label is None else label, _TEXT, tile)
+        write_line(draw, (left, upper + tile + 3), _NO_LABEL if label is None else label, _TEXT, tile)
     return page
 
 
@@ -160,57 +141,3 @@ def _padded(label: str, width: int) -> str:
             break
         shown, used = shown + letter, used + _cells(letter)
     return shown + ("" if whole else "…") + " " * (width - used - (not whole))
-
-
-def _write(draw: ImageDraw.ImageDraw, at: tuple[int, int], label: str, size: int, width: int) -> None:
-    """Write one line, cut with an ellipsis where it is wider than `width` pixels."""
-    font, text = _font_for(printable(label).replace("\n", " ").replace("\t", " "), size)
-    if draw.textlength(text, font) > width:
-        low, high = 0, len(text)
-        while low < high:
-            middle = (low + high + 1) // 2
-            fits = draw.textlength(text[:middle] + "…", font) <= width
-            low, high = (middle, high) if fits else (low, middle - 1)
-        text = text[:low] + "…"
-    draw.text(at, text, _INK, font)
-
-
-def _font_for(text: str, size: int) -> tuple[_Font, str]:
-    """The first font that has every letter, else the one that has the most, with the others written out."""
-    best: tuple[_Font, set[str]] | None = None
-    for name in (None, *_FURTHER_FONTS):
-        font = _font(name, size)
-        if font is None:
-            continue
-        lacking = {letter for letter in set(text) if not _has(font, letter)}
-        if best is None or len(lacking) < len(best[1]):
-            best = font, lacking
-        if not lacking:
-            break
-    if best is None:
-        return ImageFont.load_default(size), text
-    return best[0], "".join(_escaped(letter) if letter in best[1] else letter for letter in text)
-
-
-def _escaped(letter: str) -> str:
-    return letter.encode("ascii", "backslashreplace").decode("ascii")
-
-
-@lru_cache(maxsize=64)
-def _font(name: str | None, size: int) -> _Font | None:
-    """A font by file name, or Pillow's own for None; None where this machine has no such file."""
-    if name is None:
-        return ImageFont.load_default(size)
-    try:
-        return ImageFont.truetype(name, size)
-    except OSError:
-        return None
-
-
-@lru_cache(maxsize=4096)
-def _has(font: _Font, letter: str) -> bool:
-    """Whether a font can draw a letter: it looks different from what the font draws for no letter."""
-    if letter.isspace():
-        return True
-    drawn, nothing = font.getmask(letter), font.getmask(_NEVER_A_LETTER)
-    return drawn.size != nothing.size or bytes(drawn) != bytes(nothing)

@@ -45,6 +45,8 @@ class Report:
         selection: how the settings were chosen and on which images, in a sentence.
         chosen: the settings that were chosen, JSON values.
         history: one row for each candidate that was compared, JSON values, as in `heads.head.Fitted`.
+        epochs: one row for each evaluation during a training by back-propagation, as in history.jsonl; what may stand
+            in a row is told in `epochs.describe`.
         notes: further sentences that the reader must know.
         skipped: files that are not part of the data, with reasons.
         rejected: images that could not be decoded, with reasons.
@@ -68,6 +70,7 @@ class Report:
     selection: str = ""
     chosen: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
+    epochs: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     rejected: tuple[Skipped, ...] = ()

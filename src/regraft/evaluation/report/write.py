@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from regraft.atomic import write_text
-from regraft.evaluation.report import feature_map, history, sections
+from regraft.evaluation.report import epochs, feature_map, history, sections
 from regraft.evaluation.report.pictures import Picture, make_pictures, read_thumbnail
 from regraft.evaluation.report.text import duration, file_name, printable, value_text
 from regraft.evaluation.scores import SPLIT_WORDS
@@ -83,6 +83,8 @@ def render_report(report: Report, chosen: sections.Gallery, pictures: dict[str, 
             map_size=(feature_map.WIDTH, feature_map.HEIGHT),
             history=history.describe(report.history, report.chosen),
             curve_size=(history.WIDTH, history.HEIGHT),
+            course=epochs.describe(report.epochs),
+            course_size=(epochs.WIDTH, epochs.HEIGHT, epochs.LEFT, epochs.RIGHT, epochs.TOP, epochs.BOTTOM),
             parts=sections.part_sizes(report.class_sizes),
             skipped=sections.by_reason(report.skipped),
             rejected=sections.by_reason(report.rejected),

@@ -1,0 +1,1 @@
+"""What training makes small: losses of logits, pure functions of tensors."""

@@ -1,0 +1,129 @@
+"""The options of `train` that only strategies have that train the network, and whether they make sense."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from regraft.errors import OptionError
+
+if TYPE_CHECKING:
+    from types import SimpleNamespace
+
+    from regraft.recipes.catalogue import Strategy
+
+TRAINING = (
+    "unfreeze_from",
+    "epochs",
+    "budget",
+    "lr",
+    "head",
+    "augment",
+    "class_weights",
+    "ema",
+    "mixup",
+    "smoothing",
+    "batch",
+    "accumulate",
+    "optimiser",
+    "schedule",
+    "layer_decay",
+    "weight_decay",
+    "clip",
+    "metric",
+    "early_stop",
+    "eval_every",
+    "save_every",
+    "keep",
+    "tensorboard",
+    "workers",
+    "force",
+)
+CACHED = ("partial", "gradual")
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+def check_training(asked: SimpleNamespace, plan: Strategy) -> None:
+    """Refuse option values that would fail or mislead later on.
+
+    Raises:
+        OptionError: naming the value and what was expected.
+    """
+    for name, least in (("epochs", 1), ("batch", 1), ("accumulate", 1), ("keep", 1), ("devices", 1), ("nodes", 1)):
+        _whole(asked, name, least)
+    for name in ("early_stop", "eval_every", "workers"):
+        _whole(asked, name, 0)
+    for name, most in (
+        ("mixup", None),
+        ("clip", None),
+        ("save_every", None),
+        ("weight_decay", None),
+        ("smoothing", 0.9),
+    ):
+        _number(asked, name, 0.0, most)
+    _number(asked, "layer_decay", 0.01, 1.0)
+    if asked.lr != "auto":
+        _number(asked, "lr", 1e-12, 100.0)
+    if asked.epochs is not None and asked.budget is not None:
+        raise OptionError("--epochs and --budget both say how long to train: give one of them")
+    if asked.budget is not None:
+        seconds_of(asked.budget)
+    _check_words(asked)
+    if asked.unfreeze_from is not None and plan.name != "partial":
+        raise OptionError(f"--unfreeze-from has no effect with --strategy {plan.name}: it is for partial")
+    if asked.head != "linear" and plan.name == "lp-ft":
+        raise OptionError(f"--head {asked.head} has no effect with --strategy lp-ft, whose head is the linear probe")
+    check_views(asked.views, plan)
+
+
+def _check_words(asked: SimpleNamespace) -> None:
+    words = {
+        "head": ("linear", "mlp", "conv"),
+        "class_weights": ("auto", "none", "balanced"),
+        "optimiser": ("adamw", "sgd"),
+        "metric": ("accuracy", "balanced_accuracy", "macro_f1", "loss"),
+    }
+    for name, known in words.items():
+        if getattr(asked, name) not in known:
+            raise OptionError(f"{name.replace('_', '-')} {getattr(asked, name)!r} is unknown: use {', '.join(known)}")
+    from regraft.training.schedules import parse_schedule
+
+    parse_schedule(asked.schedule)
+
+
+def check_views(views: str, plan: Strategy) -> None:
+    """Refuse `views` that mean nothing to the strategy."""
+    if views == "auto":
+        return
+    if plan.name not in CACHED:
+        raise OptionError(f"views {views!r} has no effect with --strategy {plan.name}, which augments anew each epoch")
+    if views != "fresh" and not (str(views).isdecimal() and int(views) >= 1):
+        raise OptionError(f"views {views!r} is unknown: use auto, fresh, or a whole number above 0")
+
+
+def seconds_of(text: str) -> float:
+    """Seconds of `90s`, `10m` or `1.5h`; a bare number is seconds.
+
+    Raises:
+        OptionError: anything else.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", str(text).strip().lower())
+    if found is None or float(found[1]) <= 0:
+        raise OptionError(f"budget {text!r} is not a time: use 90s, 10m or 2h")
+    return float(found[1]) * _SECONDS[found[2] or "s"]
+
+
+def _whole(asked: SimpleNamespace, name: str, least: int) -> None:
+    value = getattr(asked, name)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+        raise OptionError(f"{name.replace('_', '-')} is {value!r}; expected a whole number of at least {least}")
+
+
+def _number(asked: SimpleNamespace, name: str, least: float, most: float | None) -> None:
+    value = getattr(asked, name)
+    if value is None:
+        return
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and value == value and value >= least  # noqa: PLR0124
+    if not fits or (most is not None and value > most):
+        upto = "" if most is None else f" and at most {most:g}"
+        raise OptionError(f"{name.replace('_', '-')} is {value!r}; expected a number of at least {least:g}{upto}")
