@@ -93,8 +93,8 @@ def fine_tune(begun: Start, engine: Engine | None) -> Run:
     engine = engine or start_engine(asked.precision)
     begun, aside = _with_validation(begun)
     probe = _probe(begun)
+    course = _course(begun, engine, probe)  # before anything is written: options may be wrong
     folder, state, target = _workplace(begun, engine)
-    course = _course(begun, engine, probe)
     begun = replace(begun, target=target, notes=(*begun.notes, *aside, *course.notes))
     if engine.rank == 0 and begun.resume is None:
         write_config(folder / CONFIG, train, {**course.resolved, "run": target, "config": None, "resume": None})

@@ -37,7 +37,7 @@ from regraft.recipes.gather import (
 from regraft.recipes.listen import Clock, Listener
 from regraft.recipes.run import Finished, Run, choose_folder, command_line, write_run
 from regraft.recipes.training_options import TRAINING, check_training
-from regraft.recipes.workplace import resumed
+from regraft.recipes.workplace import check_free, resumed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -204,6 +204,8 @@ def _train(options: dict[str, Any], resume: Path | None, listener: Listener) -> 
     name = _name(asked.data, asked.features, asked.backbone, plan)
     with _one_by_one(engine):
         target = Path(asked.run) if resume is not None else choose_folder(asked.run, name, overwrite=asked.overwrite)
+        if plan.trains and resume is None:
+            check_free(target, overwrite=asked.overwrite)
         cache = usable_cache(cache_folder())
         ready, gathered = gather_parts(asked, plan, source, own, cache, clock, listener)
     _check_trainable(gathered.manifest)

@@ -36,7 +36,21 @@ def training_folder(target: Path) -> Path:
 
 
 def start(target: Path, *, overwrite: bool) -> Path:
-    """An empty folder for a new training.
+    """An empty folder for a new training; with `overwrite`, an unfinished one that is there goes.
+
+    Raises:
+        RunExists: as `check_free`.
+    """
+    check_free(target, overwrite=overwrite)
+    folder = training_folder(target)
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def check_free(target: Path, *, overwrite: bool) -> None:
+    """Refuse to begin where an unfinished training is.
 
     Raises:
         RunExists: an unfinished training is there, or something that is none.
@@ -51,9 +65,6 @@ def start(target: Path, *, overwrite: bool) -> Path:
         ours = {path for pattern in _OURS for path in folder.glob(pattern)}
         if not folder.is_dir() or set(folder.iterdir()) - ours:
             raise RunExists(f"{folder} holds files that no training left, so it is not replaced. Choose another --run.")
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    return folder
 
 
 def resumed(function: Callable[..., Any], options: dict[str, Any]) -> tuple[dict[str, Any], Path]:

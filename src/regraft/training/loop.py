@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
@@ -313,24 +313,37 @@ def _step(run: _Run, phase: Phase, batch: Batch, stepper: Any, per_epoch: int) -
         norm = run.engine.fabric.clip_gradients(run.running, stepper, max_norm=settings.clip, error_if_nonfinite=False)
     # With f16 the scaler expects infinite gradients now and then, leaves out the step and scales down.
     finite = torch.isfinite(loss) and (run.engine.precision == "f16" or torch.isfinite(norm))
-    if run.engine.sum(torch.tensor([0.0 if finite else 1.0], device=run.engine.device)).item():
+    told = _over_all(run, len(batch), {"loss": loss.item(), **logs}, failed=not finite)
+    if told is None:
         _fail(run, batch, float(loss))
     stepper.step()
     if run.average is not None:
         averages.update_average(run.average, run.model, progress.step)
-    images = len(batch) * run.engine.world
-    for name, value in (("images", images), ("loss", loss.item() * images), ("accuracy", logs["accuracy"] * images)):
-        progress.sums[name] += value
-    progress.step, progress.phase_step, progress.epoch_step = (
-        progress.step + 1,
-        progress.phase_step + 1,
-        progress.epoch_step + 1,
-    )
+    _count(run, told, stepper)
+
+
+def _over_all(run: _Run, images: int, logs: dict[str, float], *, failed: bool) -> dict[str, float] | None:
+    """Number of images and means over all processes; None where one of them failed."""
+    own = [float(failed), float(images), *(value * images for value in logs.values())]
+    bad, count, *sums = run.engine.sum(torch.tensor(own, dtype=torch.float64, device=run.engine.device)).tolist()
+    if bad:
+        return None
+    return {"images": count, **{name: total / count for name, total in zip(logs, sums, strict=True)}}
+
+
+def _count(run: _Run, told: dict[str, float], stepper: Any) -> None:
+    """A step is done: count it, and tell."""
+    progress, settings = run.progress, run.settings
+    for name in progress.sums:
+        progress.sums[name] += told[name] * (1.0 if name == "images" else told["images"])
+    progress.step += 1
+    progress.phase_step += 1
+    progress.epoch_step += 1
     run.place.progress(progress.step * settings.batch, run.total * settings.batch)
     if run.place.writer is not None:
         rates = {f"lr/{where}": rate for where, rate in _rates(stepper).items()}
-        told = {"train/loss": loss.item(), **{f"train/{k}": v for k, v in logs.items()}}
-        run.place.writer.scalars({**rates, **told}, progress.step)
+        values = {f"train/{name}": value for name, value in told.items() if name != "images"}
+        run.place.writer.scalars({**rates, **values}, progress.step)
 
 
 def _gradients(run: _Run, phase: Phase, batch: Batch) -> tuple[Tensor, dict[str, float]]:
@@ -366,7 +379,7 @@ def _halve(run: _Run, batch: Batch, error: BaseException) -> None:
     )
 
 
-def _fail(run: _Run, batch: Batch, loss: float) -> None:
+def _fail(run: _Run, batch: Batch, loss: float) -> NoReturn:
     names = [run.place.names(int(row)) for row in batch.rows]
     target = run.place.folder / f"not-finite-{run.engine.rank}.txt"
     write_text(target, "".join(f"{name}\n" for name in names))
