@@ -32,7 +32,7 @@ def cache(
     terminal.line(f"{'removed from' if prune_now else 'kept in'} {folder}")
     now = time.time()
     for entry in found:
-        rows = f"{entry.rows:>8} images" if entry.what == "features" else " " * 15
+        rows = f"{entry.rows:>8} images" if entry.what != "model" else " " * 15
         age = (now - entry.used) / _DAY
         terminal.line(f"  {entry.what:<8} {entry.size / 1e6:>9.1f} MB {rows} {age:>6.1f} days  {entry.description}")
     terminal.line(f"  {len(found)} entries, {sum(entry.size for entry in found) / 1e6:.1f} MB")

@@ -53,14 +53,18 @@ def listener() -> Iterator[Listener]:
         TextColumn("  {task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
     )
-    task = bar.add_task("images", total=None, visible=False)
+    task = bar.add_task("images", total=None, visible=False, rate="")
 
     def progress(done: int, total: int) -> None:
-        bar.update(task, completed=done, total=total, visible=True)
+        if total != bar.tasks[0].total or done < bar.tasks[0].completed:
+            bar.reset(task, total=total, rate="")  # another stretch of work has another rate
+        speed = bar.tasks[0].speed
+        bar.update(task, completed=done, total=total, visible=True, rate="" if speed is None else f"{speed:.0f}/s")
 
     with bar:
         yield Listener(_say, _warn, progress, started=main.STARTED)
@@ -78,6 +82,7 @@ def as_verb(
     function: Callable[..., Any],
     short: dict[str, str] | None = None,
     extra: dict[str, tuple[str, str]] | None = None,
+    groups: dict[str, tuple[str, ...]] | None = None,
 ) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Give a verb the signature and the help of the public function behind it, so that an option is defined once.
 
@@ -86,6 +91,7 @@ def as_verb(
             positional words.
         short: a short form for some options.
         extra: switches that are the verb's own, about what it prints: parameter -> (option, help).
+        groups: headings of the help, and the parameters below each.
     """
     wanted = {n: a for n, a in function.__annotations__.items() if n not in {"listener", "return"}}
     resolved = typing.get_type_hints(
@@ -94,6 +100,9 @@ def as_verb(
     hints = {name: _as_text(hint) for name, hint in resolved.items()}
     for name, letter in (short or {}).items():
         hints[name] = typing.Annotated[hints[name], cyclopts.Parameter(name=[f"--{name}", letter])]
+    for heading, names in (groups or {}).items():
+        for name in names:
+            hints[name] = typing.Annotated[hints[name], cyclopts.Parameter(group=heading)]
     parameters = [
         parameter.replace(
             annotation=hints[name],

@@ -9,9 +9,10 @@ from typing import Any
 from regraft.cli import terminal
 from regraft.recipes.config import merge, read_config
 from regraft.recipes.train import train as run_training
+from regraft.recipes.training_options import TRAINING
 
 
-@terminal.as_verb(run_training)
+@terminal.as_verb(run_training, groups={"Training the network": TRAINING})
 def train(*args: Any, **options: Any) -> int:
     """See `regraft.train`."""
     if (config := options.pop("config", None)) is not None:

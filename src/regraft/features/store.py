@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from regraft.features.table import FeatureSpace
 
 _MANY_SEGMENTS = 64
+_LARGE_ROWS, _LARGE_BYTES = 16_384, 2**25
 
 
 def cache_folder() -> Path:
@@ -176,8 +177,8 @@ class Store:
     def _merge(self) -> None:
         remove_leftovers(self.folder)
         segments = self.segments()
-        # A few huge segments are left alone, so merging costs what the small ones weigh.
-        small = [s for s in segments if len(s.keys) < 16_384]  # noqa: PLR2004
+        # Large segments are left alone, so merging costs what the small ones weigh, and no more memory than that.
+        small = [s for s in segments if len(s.keys) < _LARGE_ROWS and s.features.nbytes < _LARGE_BYTES]
         if len(small) < 2:  # noqa: PLR2004
             return
         keys = np.concatenate([s.keys for s in small])

@@ -100,7 +100,7 @@ def make_course(
     count = len(manifest.split("train"))
     options, notes = _resolve(asked, strategy, count, preprocessing.size, engine)
     augment = augmentation(options["augment"], preprocessing)
-    with clock.phase("pixels"):
+    with clock.phase("pixels"), engine.first_alone():
         train = _part(manifest.split("train"), ready, cache, asked, "plain" if augment is None else "frame", listener)
         val = _part(manifest.split("val"), ready, cache, asked, "plain", listener)
     with clock.phase("model"):
