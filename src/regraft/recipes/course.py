@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from regraft.models.classifier import Classifier
     from regraft.recipes.listen import Clock, Listener
     from regraft.training.engine import Engine
-    from regraft.training.loop import Planned, Settings
     from regraft.training.objectives import Objective
     from regraft.training.phases import Material, Part
+    from regraft.training.plan import Planned, Settings
 
 _IMBALANCE = 5.0
 _CONV = 256
@@ -192,7 +192,7 @@ def _workers() -> int:
 
 
 def _settings(asked: SimpleNamespace, options: dict[str, Any]) -> Settings:
-    from regraft.training.loop import Settings
+    from regraft.training.plan import Settings
     from regraft.training.schedules import parse_schedule
 
     return Settings(

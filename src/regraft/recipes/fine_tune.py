@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from regraft.recipes.fit_head import Outcome
     from regraft.recipes.listen import Listener
     from regraft.training.engine import Engine
-    from regraft.training.loop import Trained
+    from regraft.training.plan import Trained
     from regraft.training.state import State
     from regraft.training.tensorboard import Writer
 
@@ -191,7 +191,8 @@ def _workplace(begun: Start, engine: Engine) -> tuple[Path, State | None, Path]:
 
 
 def _run_loop(begun: Start, course: Course, engine: Engine, folder: Path, state: State | None) -> Trained:
-    from regraft.training.loop import Place, fit
+    from regraft.training.loop import fit
+    from regraft.training.plan import Place
 
     writer = None
     if begun.options["tensorboard"] and engine.rank == 0:

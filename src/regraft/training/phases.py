@@ -16,8 +16,8 @@ from regraft.models.cut import activations, bypassed, why_not_cut
 from regraft.models.depthwise import fast_depthwise
 from regraft.models.freezing import depth_of, freezable, freeze, freeze_statistics, last_stage, thaw, thaw_order
 from regraft.training.batches import PixelExamples, RowExamples
-from regraft.training.loop import Phase, Planned
 from regraft.training.parameters import groups
+from regraft.training.plan import Phase, Planned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

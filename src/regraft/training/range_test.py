@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from regraft.training.batches import Batch
     from regraft.training.engine import Engine
-    from regraft.training.loop import Planned, Settings
     from regraft.training.objectives import Objective
+    from regraft.training.plan import Planned, Settings
 
 _BLOWN = 4.0
 """A loss so many times the lowest one has nothing more to tell."""

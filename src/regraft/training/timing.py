@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from regraft.training.engine import Engine
-    from regraft.training.loop import Planned, Settings
     from regraft.training.objectives import Objective
+    from regraft.training.plan import Planned, Settings
 
 _STEPS = 2
 

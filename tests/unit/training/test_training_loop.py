@@ -11,12 +11,13 @@ import torch
 from torch import nn
 
 from regraft.errors import CannotWrite, TrainingFailed, TrainingStopped
-from regraft.training import loop
+from regraft.training import record
 from regraft.training import state as states
 from regraft.training.engine import start_engine
-from regraft.training.loop import Phase, Place, Planned, Settings, fit
+from regraft.training.loop import fit
 from regraft.training.objectives import classification
 from regraft.training.parameters import Rates, groups
+from regraft.training.plan import Phase, Place, Planned, Settings
 from regraft.training.schedules import Schedule
 
 N, WIDTH, CLASSES = 37, 6, 3
@@ -327,4 +328,4 @@ def test_signals_are_as_before_afterwards(tmp_path, engine):
 
 
 def test_times_are_told_for_people():
-    assert [loop._time(s) for s in (5, 65, 3661)] == ["5 s", "1 min 5 s", "1 h 1 min"]
+    assert [record.in_words(s) for s in (5, 65, 3661)] == ["5 s", "1 min 5 s", "1 h 1 min"]
