@@ -212,11 +212,12 @@ def _train(options: dict[str, Any], resume: Path | None, listener: Listener) -> 
     listener.say(f"splits: {gathered.manifest.split_note}")
     notes = tuple(warn_of_leaks(gathered.manifest, listener))
     if plan.trains and ready is not None:
-        from regraft.recipes.fine_tune import Start, fine_tune
+        from regraft.recipes.begun import Begun
+        from regraft.recipes.fine_tune import fine_tune
 
         options["run"] = target
-        start = Start(options, plan, gathered, ready, cache, target, name, notes, resume, clock, listener)
-        return fine_tune(start, engine)
+        begun = Begun(options, plan, gathered, ready, cache, target, name, notes, resume, clock, listener)
+        return fine_tune(begun, engine)
     fitted = fit_head(gathered, plan, asked.seed, clock, listener)
     outcome = measure_head(gathered, fitted, asked.seed, clock, listener, notes)
     facts = {

@@ -1,0 +1,45 @@
+"""What `train` found before the network is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from regraft.features.frozen import Frozen
+    from regraft.recipes.catalogue import Strategy
+    from regraft.recipes.gather import Gathered
+    from regraft.recipes.listen import Clock, Listener
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What `train` found before the network is trained.
+
+    Attributes:
+        options: of `train`.
+        plan: the strategy.
+        gathered: the images with features of the pretrained backbone.
+        ready: that backbone.
+        cache: the cache folder.
+        target: where the run will be.
+        name: the run's name.
+        notes: sentences about the data.
+        resume: the folder of an interrupted training, or None.
+        clock: counts the time.
+        listener: is told what happens.
+    """
+
+    options: dict[str, Any]
+    plan: Strategy
+    gathered: Gathered
+    ready: Frozen
+    cache: Path
+    target: Path
+    name: str
+    notes: tuple[str, ...]
+    resume: Path | None
+    clock: Clock
+    listener: Listener

@@ -1,0 +1,200 @@
+"""From trained weights to a run: measured as any model is, compared with the probe, written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from regraft.backbones.backbone import Backbone
+from regraft.backbones.cards import sha256
+from regraft.backbones.files import warnings
+from regraft.errors import RunExists
+from regraft.features.extract import extract
+from regraft.features.frozen import frozen
+from regraft.heads.calibration import temperature
+from regraft.heads.head import Fitted
+from regraft.recipes.catalogue import STRATEGIES
+from regraft.recipes.fit_head import measure_head
+from regraft.recipes.gather import Gathered
+from regraft.recipes.run import Finished, Run, command_line, write_run
+from regraft.recipes.workplace import LOGS, training_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from regraft.features.frozen import Frozen
+    from regraft.recipes.begun import Begun
+    from regraft.recipes.course import Course
+    from regraft.recipes.fit_head import Outcome
+    from regraft.training.engine import Engine
+    from regraft.training.plan import Trained
+
+_WEIGHTS = "backbone.safetensors"
+
+
+def finish(begun: Begun, course: Course, engine: Engine, trained: Trained, probe: Fitted, folder: Path) -> Run:
+    """Measure the best weights as any model is measured, compare with the probe, and write the run."""
+    ready, gathered, fitted = _deployable(begun, course, trained, folder)
+    kept, comparison = _compare(begun, trained, gathered, fitted, probe, course.settings.metric)
+    begun.listener.say(comparison)
+    notes = (*begun.notes, comparison, *_caution(begun))
+    if kept == begun.plan.name:
+        measured = gathered
+    else:
+        ready, fitted, measured = begun.ready, probe, begun.gathered
+    outcome = measure_head(measured, fitted, begun.options["seed"], begun.clock, begun.listener, notes)
+    if begun.options["tensorboard"]:
+        _draw_confusion(folder, outcome, trained)
+    return _write(begun, course, engine, trained, outcome, ready, measured, kept, folder)
+
+
+def _write(
+    begun: Begun,
+    course: Course,
+    engine: Engine,
+    trained: Trained,
+    outcome: Outcome,
+    ready: Frozen,
+    measured: Gathered,
+    kept: str,
+    folder: Path,
+) -> Run:
+    from regraft.recipes.train import frozen_bundle, train
+
+    options = {**course.resolved, "run": begun.options["run"]}
+    facts = {
+        "command": command_line(train, {**begun.options, "run": begun.target}),
+        "options": options,
+        "strategy": kept,
+        "asked_strategy": begun.plan.name,
+        "backbone": ready.card.name,
+        "selection": begun.plan.selection,
+    }
+    plan = STRATEGIES[kept]
+    bundle = frozen_bundle(measured, ready, outcome, plan)
+    finished = Finished(
+        begun.name,
+        facts,
+        begun.gathered,
+        outcome.fitted,
+        outcome.predictions,
+        outcome.evaluations,
+        (*warnings(ready.card), *outcome.notes),
+        measured=measured,
+        epochs=tuple(trained.progress.history),
+        training=folder,
+        engine={
+            "training precision": f"{engine.precision} ({engine.why})",
+            "training processes": str(engine.world),
+            "training ended": trained.progress.finished,
+        },
+    )
+    overwrite = begun.options["overwrite"]
+    try:
+        return write_run(finished, begun.target, bundle, ready, begun.clock, overwrite=overwrite)
+    except RunExists as error:
+        raise RunExists(
+            f"{error} The trained weights are kept in {training_folder(begun.target)}: move the other run away and go"
+            f" on with regraft train --resume {begun.target}"
+        ) from error
+
+
+def _deployable(begun: Begun, course: Course, trained: Trained, folder: Path) -> tuple[Frozen, Gathered, Fitted]:
+    """The trained network as a frozen backbone and a head, with features of the images it is measured on."""
+    from safetensors.torch import save_file
+
+    from regraft.models.heads import to_head
+    from regraft.models.lora import merge_lora
+
+    model = course.model.to("cpu")
+    model.load_state_dict(trained.weights)
+    model.eval()
+    backbone = merge_lora(model.backbone) if begun.plan.name == "lora" else model.backbone
+    state = {name: tensor.contiguous().clone() for name, tensor in backbone.state_dict().items()}
+    file = folder / _WEIGHTS
+    save_file(state, file)
+    digest = sha256(file)
+    card = replace(
+        course.card,
+        weights=f"{course.card.weights}, trained by {begun.plan.name}" if begun.plan.name != "scratch" else "scratch",
+        weights_file=str((begun.target / "bundle" / _WEIGHTS).absolute()),
+        weights_sha256=digest,
+        parameters=sum(parameter.numel() for parameter in backbone.parameters()),
+    )
+    with begun.clock.phase("backbone"):
+        ready = frozen(
+            card,
+            lambda: Backbone(card, backbone),
+            begun.cache,
+            runtime=begun.options["runtime"],
+            state_sha256=digest,
+        )
+    gathered = _features(begun, ready)
+    val = gathered.split("val")
+    targets = np.array(val.manifest.targets(), np.int64)
+    present = np.flatnonzero(np.bincount(course.train.targets, minlength=len(gathered.manifest.classes)))
+    plain = to_head(model.head, len(gathered.manifest.classes), present)
+    heat = temperature(plain.logits(val.table.features), targets)
+    head = to_head(model.head, len(gathered.manifest.classes), present, heat)
+    best = {"best_epoch": trained.best["epoch"], "temperature": heat}
+    return ready, gathered, Fitted(head, chosen={**course.chosen, **best})
+
+
+def _features(begun: Begun, ready: Frozen) -> Gathered:
+    """Features by the trained network of the images that nothing was learnt from."""
+    manifest = begun.gathered.manifest
+    items = tuple(item for item in manifest.items if item.split != "train")
+    with begun.clock.phase("inference"):
+        found = extract(
+            items,
+            ready.spaces,
+            begun.cache,
+            ready.runtime,
+            max_pixels=begun.options["max_pixels"],
+            on_progress=begun.listener.progress,
+        )
+    return Gathered(replace(manifest, items=found.items), found.table, begun.gathered.rejected, found)
+
+
+def _compare(
+    begun: Begun, trained: Trained, gathered: Gathered, fitted: Fitted, probe: Fitted, metric: str
+) -> tuple[str, str]:
+    """Which result to keep, and a sentence that says how they compare on the validation images."""
+    from regraft.training.validation import METRICS, measure
+
+    values = []
+    for part, head in ((gathered, fitted.head), (begun.gathered, probe.head)):
+        val = part.split("val")
+        logits = head.logits(val.table.features).astype(np.float32)
+        values.append(measure(logits, np.array(val.manifest.targets(), np.int64))[metric])
+    name, (own, other) = begun.plan.name, values
+    told = (
+        f"validation {metric.replace('_', ' ')}: {name} {own:.4f} (epoch {trained.best['epoch']}), linear probe on the"
+        f" frozen backbone {other:.4f}"
+    )
+    if METRICS[metric] * own >= METRICS[metric] * other or name == "scratch":
+        return name, told
+    if begun.options["force"]:
+        return name, f"{told}: the probe does better, {name} is kept because of --force"
+    return "linear-probe", f"{told}: the probe does better and is kept as the result (--force keeps {name})"
+
+
+def _caution(begun: Begun) -> tuple[str, ...]:
+    if "test" in begun.gathered.manifest.split_sizes():
+        return ()
+    said = (
+        "The best epoch was chosen on the validation images, and the numbers are of the same images, as there is no"
+        " test part: they are a little too good."
+    )
+    return (said,)
+
+
+def _draw_confusion(folder: Path, outcome: Outcome, trained: Trained) -> None:
+    from regraft.training.tensorboard import open_writer
+
+    evaluation = next(iter(outcome.evaluations.values()))
+    writer = open_writer(folder / LOGS)
+    writer.confusion(evaluation.confusion, evaluation.classes, trained.progress.step)
+    writer.close()
