@@ -342,3 +342,13 @@ def test_two_processes_train_as_one_does(photos, tmp_path):
         assert a["val_loss"] == pytest.approx(b["val_loss"], abs=2e-2)
     metrics = [json.loads((tmp_path / n / "metrics.json").read_text()) for n in ("one", "two")]
     assert metrics[0]["accuracy"] == pytest.approx(metrics[1]["accuracy"], abs=0.17)
+
+
+def test_evaluation_gives_the_same_on_one_and_on_two_processes(photos, tmp_path):
+    words = ["train", photos, "--strategy", "finetune", "--size", 64, "--epochs", 1, "--force", "--lr", 1e-12]
+    torchrun([*words, "--run", "two"], tmp_path, 2)
+    finish(start([*REGRAFT, *map(str, words), "--run", "one"], tmp_path))
+    (one,), (two,) = history(tmp_path / "one"), history(tmp_path / "two")
+    for name in ("val_accuracy", "val_balanced_accuracy", "val_macro_f1"):
+        assert one[name] == two[name]
+    assert one["val_loss"] == pytest.approx(two["val_loss"], abs=1e-6)

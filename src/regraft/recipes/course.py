@@ -125,7 +125,7 @@ def make_course(
         listener.progress,
     )
     objective = classification(weights=weights, smoothing=options["smoothing"], mixup=asked.mixup)
-    settings = _settings(asked, options)
+    settings = replace(_settings(asked, options), judge_start=probe is not None)
     if asked.budget is not None and options["epochs"] is None:
         options["epochs"] = _affordable(asked, strategy, material, objective, settings, count, listener)
     planned = plan_phases(strategy, material, options["epochs"], asked.unfreeze_from)

@@ -94,6 +94,8 @@ def _run_phase(run: Session, planned: Planned, phase: Phase, per_epoch: int) -> 
     run.optimiser = optimiser
     run.running, stepper = run.engine.setup(run.model, optimiser)
     run.model.train()
+    if settings.judge_start and progress.step == 0:
+        evaluate(run, planned, phase)
     while progress.phase_epoch < planned.epochs and not progress.finished:
         batches = training_batches(
             phase.train,

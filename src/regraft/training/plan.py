@@ -71,6 +71,7 @@ class Settings:
         average: whether a moving average of the weights is kept and judged in their place.
         patience: evaluations without improvement after which training ends; 0 for never.
         budget: seconds after which training ends, or None.
+        judge_start: whether the weights are judged before the first step, as epoch 0; for those that are good already.
         eval_every: steps between evaluations; 0 for once an epoch.
         keep: how many states stay on disk.
         save_every: seconds that must have passed since the last state; 0 saves at each evaluation.
@@ -88,6 +89,7 @@ class Settings:
     average: bool = False
     patience: int = 0
     budget: float | None = None
+    judge_start: bool = False
     eval_every: int = 0
     save_every: float = 0.0
     keep: int = KEEP

@@ -35,7 +35,7 @@ def evaluate(run: Session, planned: Planned, phase: Phase) -> None:
         "step": progress.step,
         "phase": planned.name,
         **{"lr" if where == "backbone" else "head_lr": rate for where, rate in rates_now(run.optimiser).items()},
-        **{f"train_{name}": progress.sums[name] / max(1.0, images) for name in ("loss", "accuracy")},
+        **{f"train_{name}": progress.sums[name] / images if images else None for name in ("loss", "accuracy")},
         **{f"val_{name}": value for name, value in found.items()},
         "seconds": round(seconds, 3),
         "images_per_second": round((images + len(phase.val)) / max(seconds, 1e-9), 1),
@@ -71,9 +71,10 @@ def _tell(run: Session, row: dict[str, Any]) -> None:
         with (place.folder / "history.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
     left = (run.total - progress.step) * progress.elapsed / max(1, progress.step)
+    learnt = "" if row["train_loss"] is None else f"loss {row['train_loss']:.3f}, "
     place.say(
-        f"  epoch {progress.epoch}, step {progress.step} of {run.total} ({row['phase']}): loss {row['train_loss']:.3f},"
-        f" val loss {row['val_loss']:.3f}, val accuracy {row['val_accuracy']:.4f}{' (best)' if row['best'] else ''};"
+        f"  epoch {progress.epoch}, step {progress.step} of {run.total} ({row['phase']}): {learnt}"
+        f"val loss {row['val_loss']:.3f}, val accuracy {row['val_accuracy']:.4f}{' (best)' if row['best'] else ''};"
         f" {row['images_per_second']:.0f} images/s, {in_words(left)} left"
     )
     if place.writer is not None:

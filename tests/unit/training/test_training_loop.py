@@ -183,6 +183,19 @@ def test_a_finished_training_resumes_to_the_same_result(tmp_path, engine):
     assert again.best == first.best
 
 
+def test_weights_that_are_good_already_are_judged_before_the_first_step(tmp_path, engine):
+    settings = Settings(batch=8, schedule=Schedule("constant"), seed=3, judge_start=True)
+    got = train(make(0.0), engine, tmp_path, settings=settings, epochs=(2,))
+    first = got.progress.history[0]
+    assert (first["epoch"], first["step"], first["train_loss"], first["best"]) == (0, 0, None, True)
+    assert len(got.progress.history) == 3
+    untrained = make(0.0).eval()
+    with torch.inference_mode():
+        logits = untrained(Toy(0, 20).points)
+    targets = torch.from_numpy(Toy(0, 20).targets)
+    assert first["val_loss"] == pytest.approx(nn.functional.cross_entropy(logits, targets).item(), rel=1e-5)
+
+
 def test_what_is_frozen_does_not_change_in_its_phase(tmp_path, engine):
     model = make()
     before = {k: v.clone() for k, v in model.backbone.state_dict().items() if "running" not in k and "num" not in k}
