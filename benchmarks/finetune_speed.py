@@ -9,9 +9,7 @@ top of the former ones, and loading with and without decoded images in the store
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
-import platform
 import shutil
 import statistics
 import sys
@@ -33,6 +31,7 @@ from regraft.data.manifest import hash_items
 from regraft.data.read import read_data
 from regraft.features.pixels import keep_pixels
 from regraft.models.depthwise import fast_depthwise
+from regraft.training.memory import keep_freed_memory
 from regraft.training.augment import augmentation
 from regraft.training.batches import PixelExamples
 from regraft.training.engine import has_bf16
@@ -150,7 +149,7 @@ def steps(backbone: str) -> None:
     print(f"  {base.name + ', batch 4':<34} {rate(backbone, base, 4):6.1f}", flush=True)
     print(f"  {'':<34} {'  '.join(f'batch {batch:<2}' for batch in BATCHES)}")
     for setting in settings():
-        if setting.kept_memory and not keep_memory():
+        if setting.kept_memory and not keep_freed_memory():
             continue
         rates = [cell(backbone, setting, batch) for batch in BATCHES]
         print(f"  {setting.name:<34} {'  '.join(rates)}", flush=True)
@@ -180,15 +179,6 @@ def settings() -> list[Setting]:
     if shutil.which("c++") or shutil.which("g++"):
         found.append(Setting("  the same compiled, two threads", True, half, True, True, compiled=True))
     return found
-
-
-def keep_memory() -> bool:
-    """Let glibc keep freed memory for the next step; else each large tensor is mapped, and its pages cleared, anew."""
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    threshold, trim = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
-    libc = ctypes.CDLL(None)
-    return bool(libc.mallopt(threshold, 1 << 30) and libc.mallopt(trim, (1 << 31) - 1))
 
 
 def rate(backbone: str, setting: Setting, batch: int) -> float:

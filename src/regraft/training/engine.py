@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from regraft.errors import OptionError
+from regraft.training.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,6 +143,8 @@ def start_engine(precision: str = "auto", *, devices: int | None = None, nodes: 
         raise OptionError(f"devices is {count}; this machine has {gpus} GPUs. Ask for at most that many.")
     for name in ("lightning.fabric", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # what runs where is told by us
+    if not gpus:
+        keep_freed_memory()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of settings that are its own business
         fabric = _fabric(_PRECISIONS[chosen], "cuda" if gpus else "cpu", count, nodes)
