@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import platform
 import shutil
 import statistics
 import sys
@@ -31,10 +32,10 @@ from regraft.data.manifest import hash_items
 from regraft.data.read import read_data
 from regraft.features.pixels import keep_pixels
 from regraft.models.depthwise import fast_depthwise
-from regraft.training.memory import keep_freed_memory
 from regraft.training.augment import augmentation
 from regraft.training.batches import PixelExamples
 from regraft.training.engine import has_bf16
+from regraft.training.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
