@@ -59,6 +59,8 @@ def test_commands_and_snippets_run(document, workplace, tmp_path):
                 run(shlex.split(line[2:], comments=True), folder)
         elif kind == "python":
             run([sys.executable, "-c", text], folder)
+        elif kind == "yaml":  # the next command reads it
+            (folder / "my.yaml").write_text(text, "utf-8")
         else:
             assert kind in NOT_RUN, f"{document.name}: a block of kind {kind!r} is run by no test"
 

@@ -66,7 +66,7 @@ class Pace:
 
 PACES = {
     "finetune": Pace(2e-4, 2e-3, 0.8, 0.05, 0.1, 1.0, "a new head learns fast, early layers hardly move"),
-    "lp-ft": Pace(5e-5, 5e-5, 0.8, 0.05, 0.1, 0.5, "the head is right already; both are trained gently"),
+    "lp-ft": Pace(1e-5, 1e-5, 0.8, 0.05, 0.0, 0.5, "the head is right already; both are trained gently"),
     "partial": Pace(2e-4, 2e-3, 1.0, 0.05, 0.1, 1.0, "few layers, all near the head"),
     "gradual": Pace(2e-4, 2e-3, 0.8, 0.05, 0.1, 1.0, "as finetune, each stage from when it is thawed"),
     "lora": Pace(1e-3, 2e-3, 1.0, 0.0, 0.1, 1.0, "adapters start at zero and are small"),
