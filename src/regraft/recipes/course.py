@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regraft.errors import DataError, OptionError
+from regraft.errors import BackboneError, DataError, OptionError
 from regraft.features.pixels import keep_pixels
 from regraft.recipes.training_options import CACHED, seconds_of
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from regraft.heads.linear_probe import LinearProbe
     from regraft.models.classifier import Classifier
     from regraft.recipes.listen import Clock, Listener
+    from regraft.training.augment import Augment
     from regraft.training.engine import Engine
     from regraft.training.objectives import Objective
     from regraft.training.phases import Material, Part
@@ -49,6 +50,7 @@ class Course:
         resolved: the options with everything decided.
         chosen: the same for the report.
         train: the training part.
+        augment: what is done to its images, or None.
         notes: sentences that the user should see.
     """
 
@@ -60,6 +62,7 @@ class Course:
     resolved: dict[str, Any]
     chosen: dict[str, Any]
     train: Part
+    augment: Augment | None
     notes: tuple[str, ...]
 
 
@@ -129,6 +132,8 @@ def make_course(
     if asked.budget is not None and options["epochs"] is None:
         options["epochs"] = _affordable(asked, strategy, material, objective, settings, count, listener)
     planned = plan_phases(strategy, material, options["epochs"], asked.unfreeze_from)
+    options["epochs"] = sum(phase.epochs for phase in planned)
+    options["budget"] = None  # the epochs are decided
     steps = sum(phase.epochs for phase in planned) * max(1, count // settings.batch)
     warm_up = min(_WARM_MOST, round(_WARM_SHARE * steps / len(planned)))
     chosen = {name: options[name] for name in ("epochs", "batch", "lr", "optimiser", "schedule", "augment")}
@@ -145,6 +150,7 @@ def make_course(
         options,
         {**chosen, "precision": engine.precision, "head": asked.head},
         train,
+        augment,
         (*notes, *told),
     )
 
@@ -153,10 +159,10 @@ def _resolve(
     asked: SimpleNamespace, strategy: str, images: int, size: tuple[int, int], engine: Engine
 ) -> tuple[dict[str, Any], list[str]]:
     """All options as they will be, with `head_lr` besides."""
-    from regraft.training.rules import PACES, augmentation_for, pace_for, rule_for
+    from regraft.training.rules import PACES, augmentation_for, batch_for, pace_for, rule_for
 
     rule, notes = rule_for(images), []
-    batch = asked.batch or rule.batch
+    batch = asked.batch or batch_for(images)
     if batch > images:
         batch = images
         notes.append(f"the batch is all of the {images} training images")
@@ -260,7 +266,9 @@ def _build(
     fresh = frozenset(backbone.state_dict())
     if strategy != "scratch":
         state = load_file(ready.weights)
-        backbone.load_state_dict(state, strict=False)
+        unexpected = backbone.load_state_dict(state, strict=False).unexpected_keys
+        if unexpected:
+            raise BackboneError(f"{card.architecture} has no {unexpected[0]}, which its weights have. Prune the cache.")
         fresh -= state.keys()
     if strategy == "lora":
         from regraft.models.lora import add_lora
@@ -317,10 +325,10 @@ def _affordable(
     epoch = steps * spent.step + math.ceil(len(material.val.items) / settings.batch) * spent.evaluation
     budget = seconds_of(asked.budget) - spent.opening
     epochs = int(min(_LONGEST, max(1, budget // epoch)))
-    listener.say(f"budget {asked.budget}: an epoch takes about {epoch:.1f} s, so {epochs} epochs")
     if epoch > budget:
         raise OptionError(
-            f"budget {asked.budget} is less than one epoch takes, about {epoch:.0f} s. Allow more, or choose partial"
+            f"budget {asked.budget} is less than one epoch takes, about {epoch:.2g} s. Allow more, or choose partial"
             " or a smaller --size."
         )
+    listener.say(f"budget {asked.budget}: an epoch takes about {epoch:.1f} s, so {epochs} epochs")
     return epochs

@@ -19,12 +19,13 @@ from regraft.recipes.catalogue import STRATEGIES
 from regraft.recipes.fit_head import measure_head
 from regraft.recipes.gather import Gathered
 from regraft.recipes.run import Finished, Run, command_line, write_run
-from regraft.recipes.workplace import LOGS, training_folder
+from regraft.recipes.workplace import LOGS, resume_command, training_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from regraft.features.frozen import Frozen
+    from regraft.heads.head import Head
     from regraft.recipes.begun import Begun
     from regraft.recipes.course import Course
     from regraft.recipes.fit_head import Outcome
@@ -36,8 +37,8 @@ _WEIGHTS = "backbone.safetensors"
 
 def finish(begun: Begun, course: Course, engine: Engine, trained: Trained, probe: Fitted, folder: Path) -> Run:
     """Measure the best weights as any model is measured, compare with the probe, and write the run."""
-    ready, gathered, fitted = _deployable(begun, course, trained, folder)
-    kept, comparison = _compare(begun, trained, gathered, fitted, probe, course.settings.metric)
+    ready, gathered, fitted, plain = _deployable(begun, course, trained, folder)
+    kept, comparison = _compare(begun, trained, gathered, plain, probe, course.settings.metric)
     begun.listener.say(comparison)
     notes = (*begun.notes, comparison, *_caution(begun))
     if kept == begun.plan.name:
@@ -97,12 +98,12 @@ def _write(
     except RunExists as error:
         raise RunExists(
             f"{error} The trained weights are kept in {training_folder(begun.target)}: move the other run away and go"
-            f" on with regraft train --resume {begun.target}"
+            f" on with {resume_command(begun.target)}"
         ) from error
 
 
-def _deployable(begun: Begun, course: Course, trained: Trained, folder: Path) -> tuple[Frozen, Gathered, Fitted]:
-    """The trained network as a frozen backbone and a head, with features of the images it is measured on."""
+def _deployable(begun: Begun, course: Course, trained: Trained, folder: Path) -> tuple[Frozen, Gathered, Fitted, Head]:
+    """The trained network as frozen backbone, features to measure it on, its head, and that before a temperature."""
     from safetensors.torch import save_file
 
     from regraft.models.heads import to_head
@@ -139,7 +140,7 @@ def _deployable(begun: Begun, course: Course, trained: Trained, folder: Path) ->
     heat = temperature(plain.logits(val.table.features), targets)
     head = to_head(model.head, len(gathered.manifest.classes), present, heat)
     best = {"best_epoch": trained.best["epoch"], "temperature": heat}
-    return ready, gathered, Fitted(head, chosen={**course.chosen, **best})
+    return ready, gathered, Fitted(head, chosen={**course.chosen, **best}), plain
 
 
 def _features(begun: Begun, ready: Frozen) -> Gathered:
@@ -159,13 +160,16 @@ def _features(begun: Begun, ready: Frozen) -> Gathered:
 
 
 def _compare(
-    begun: Begun, trained: Trained, gathered: Gathered, fitted: Fitted, probe: Fitted, metric: str
+    begun: Begun, trained: Trained, gathered: Gathered, plain: Head, probe: Fitted, metric: str
 ) -> tuple[str, str]:
-    """Which result to keep, and a sentence that says how they compare on the validation images."""
+    """Which result to keep, and a sentence that says how they compare on the validation images.
+
+    Heads are compared as they were learnt, before a temperature is found on these same images.
+    """
     from regraft.training.validation import METRICS, measure
 
     values = []
-    for part, head in ((gathered, fitted.head), (begun.gathered, probe.head)):
+    for part, head in ((gathered, plain), (begun.gathered, probe.head)):
         val = part.split("val")
         logits = head.logits(val.table.features).astype(np.float32)
         values.append(measure(logits, np.array(val.manifest.targets(), np.int64))[metric])
@@ -174,11 +178,18 @@ def _compare(
         f"validation {metric.replace('_', ' ')}: {name} {own:.4f} (epoch {trained.best['epoch']}), linear probe on the"
         f" frozen backbone {other:.4f}"
     )
-    if METRICS[metric] * own >= METRICS[metric] * other or name == "scratch":
+    if own != trained.best[f"val_{metric}"] and metric != "loss":
+        told += f" (while training, in another precision, {trained.best[f'val_{metric}']:.4f})"
+    if name == "scratch":
+        return name, told
+    reason = "the probe does better"
+    if trained.best["step"] == 0:
+        reason = "training did not improve on the probe"
+    elif METRICS[metric] * own >= METRICS[metric] * other:
         return name, told
     if begun.options["force"]:
-        return name, f"{told}: the probe does better, {name} is kept because of --force"
-    return "linear-probe", f"{told}: the probe does better and is kept as the result (--force keeps {name})"
+        return name, f"{told}: {reason}, {name} is kept because of --force"
+    return "linear-probe", f"{told}: {reason}, which is kept as the result (--force keeps {name})"
 
 
 def _caution(begun: Begun) -> tuple[str, ...]:

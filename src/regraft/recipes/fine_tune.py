@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import json
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from regraft.data.splits import make_splits
-from regraft.errors import OptionError
+from regraft.errors import CannotWrite, OptionError, TrainingStopped
 from regraft.features.store import cache_folder, usable_cache
 from regraft.recipes.begun import Begun
 from regraft.recipes.catalogue import STRATEGIES
@@ -20,7 +23,7 @@ from regraft.recipes.course import make_course
 from regraft.recipes.deploy import finish
 from regraft.recipes.fit_head import fit_head
 from regraft.recipes.listen import Clock
-from regraft.recipes.workplace import CONFIG, LOGS, start, training_folder
+from regraft.recipes.workplace import CHANGEABLE, CONFIG, LOGS, held, resume_command, start, training_folder
 
 if TYPE_CHECKING:
     from regraft.heads.head import Fitted
@@ -47,23 +50,93 @@ def fine_tune(begun: Begun, engine: Engine | None) -> Run:
     asked = SimpleNamespace(**begun.options)
     begun.clock.import_now("torch", "lightning_fabric")
     from regraft.training.engine import start_engine
+    from regraft.training.state import newest
 
     engine = engine or start_engine(asked.precision)
     begun, aside = _with_validation(begun)
     probe = _probe(begun)
     course = _course(begun, engine, probe)  # before anything is written: options may be wrong
-    folder, state, target = _workplace(begun, engine)
+    target = engine.fabric.broadcast(begun.target) if engine.world > 1 else begun.target
     begun = replace(begun, target=target, notes=(*begun.notes, *aside, *course.notes))
-    if engine.rank == 0 and begun.resume is None:
-        write_config(folder / CONFIG, train, {**course.resolved, "run": target, "config": None, "resume": None})
-    trained = _run_loop(begun, course, engine, folder, state)
+    folder = training_folder(target)
     if engine.rank > 0:
+        engine.fabric.barrier()  # the first process makes the folder
+        state = newest(folder)[0] if begun.resume is not None else None
+        _run_loop(begun, course, engine, folder, state)
         return engine.fabric.broadcast(None)  # type: ignore[no-any-return]
-    run = finish(begun, course, engine, trained, probe, folder)
+    if begun.resume is None:
+        start(target, overwrite=begun.options["overwrite"])
+    with held(folder):
+        state = None
+        if begun.resume is None:
+            write_config(folder / CONFIG, train, _kept_options(course, target))
+        else:
+            state = _state_to_resume(begun, course, folder)
+        if engine.world > 1:
+            engine.fabric.barrier()
+        trained = _run_loop(begun, course, engine, folder, state)
+        try:
+            run = finish(begun, course, engine, trained, probe, folder)
+        except KeyboardInterrupt:
+            again = f"stopped; the training is done and saved. Measure it with: {resume_command(target)}"
+            raise TrainingStopped(again, signal.SIGINT) from None
+        except CannotWrite as error:
+            raise CannotWrite(f"{error} The training is done and saved: go on with {resume_command(target)}") from error
     shutil.rmtree(folder, ignore_errors=True)
     if engine.world > 1:
         engine.fabric.broadcast(run)
     return run
+
+
+def _kept_options(course: Course, target: Path) -> dict[str, Any]:
+    """The options as decided, for --resume and --config: paths hold from any folder, nothing orders to overwrite."""
+    kept = {**course.resolved, "run": target.absolute(), "config": None, "resume": None, "overwrite": False}
+    for name in ("data", "root", "augment"):
+        if kept[name] is not None and Path(kept[name]).exists():
+            kept[name] = str(Path(kept[name]).absolute())
+    return kept
+
+
+def _identity(begun: Begun, course: Course) -> dict[str, Any]:
+    """What must be the same for a training to go on exactly, for its states."""
+    free = {"run", "data", "root", "augment", "resume", "config", "budget", *CHANGEABLE}
+    options = {name: str(value) for name, value in course.resolved.items() if name not in free}
+    return {
+        "manifest_sha256": begun.gathered.manifest.sha256(),
+        "weights_sha256": begun.ready.spaces[0].weights_sha256,
+        "augment": "none" if course.augment is None else course.augment.fingerprint(),
+        "options_sha256": hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest(),
+    }
+
+
+def _state_to_resume(begun: Begun, course: Course, folder: Path) -> State | None:
+    """The state to go on from, or None to begin again.
+
+    Raises:
+        OptionError: images, backbone, augmentation or options are not those that the training began with.
+    """
+    from regraft.training.state import newest, remove_damaged
+
+    state, notes = newest(folder)
+    for note in notes:
+        begun.listener.warn(note)
+    if state is not None:
+        whats = {
+            "manifest_sha256": f"the images or labels of {begun.gathered.manifest.source}",
+            "weights_sha256": f"the weights of {begun.ready.card.name}",
+            "augment": "the augmentation",
+            "options_sha256": f"the options in {folder / CONFIG}",
+        }
+        for name, value in _identity(begun, course).items():
+            if state.facts[name] != value:
+                raise OptionError(
+                    f"resume {begun.target}: {whats[name]} have changed since this training began, so it cannot go on"
+                    " exactly. Put them back, or start again with --overwrite."
+                )
+    remove_damaged(folder, state)
+    told = "from the beginning: there is no state" if state is None else f"after step {state.facts['step']}"
+    begun.listener.say(f"resuming {begun.target} {told}")
+    return state
 
 
 def prepare(options: dict[str, Any], listener: Listener) -> tuple[Course, Engine]:
@@ -123,31 +196,6 @@ def _probe(begun: Begun) -> Fitted:
     return fit_head(begun.gathered, plan, begun.options["seed"], begun.clock, begun.listener)
 
 
-def _workplace(begun: Begun, engine: Engine) -> tuple[Path, State | None, Path]:
-    """The folder of this training, the state to go on from, and where the run will be, the same for all processes."""
-    from regraft.training.state import newest
-
-    target: Path = engine.fabric.broadcast(begun.target) if engine.world > 1 else begun.target
-    folder = training_folder(target)
-    if begun.resume is None:
-        with engine.first_alone() as first:
-            if first:
-                start(target, overwrite=begun.options["overwrite"])
-        return folder, None, target
-    state, notes = newest(folder)
-    for note in notes:
-        begun.listener.warn(note)
-    manifest = begun.gathered.manifest.sha256()
-    if state is not None and state.facts["manifest_sha256"] != manifest:
-        raise OptionError(
-            f"resume {target}: the images or labels of {begun.gathered.manifest.source} have changed since this"
-            " training began, so it cannot go on exactly. Put them back, or start again with --overwrite."
-        )
-    told = "from the beginning: no state was saved yet" if state is None else f"after step {state.facts['step']}"
-    begun.listener.say(f"resuming {target} {told}")
-    return folder, state, target
-
-
 def _run_loop(begun: Begun, course: Course, engine: Engine, folder: Path, state: State | None) -> Trained:
     from regraft.training.loop import fit
     from regraft.training.plan import Place
@@ -161,12 +209,12 @@ def _run_loop(begun: Begun, course: Course, engine: Engine, folder: Path, state:
             _show_inputs(writer, course, begun)
     place = Place(
         folder=folder,
-        facts={"manifest_sha256": begun.gathered.manifest.sha256()},
+        facts=_identity(begun, course),
         names=lambda row: course.train.items[row].path,
         say=begun.listener.say,
         progress=begun.listener.progress,
         writer=writer,
-        resume=f"regraft train --resume {begun.target}",
+        resume=resume_command(begun.target),
     )
     try:
         with begun.clock.phase("training"):
@@ -187,11 +235,9 @@ def _run_loop(begun: Begun, course: Course, engine: Engine, folder: Path, state:
 
 def _show_inputs(writer: Writer, course: Course, begun: Begun) -> None:
     """The first batch as the network will see it."""
-    from regraft.training.augment import augmentation
     from regraft.training.batches import PixelExamples, training_batches
 
-    augment = augmentation(course.resolved["augment"], begun.ready.card.preprocessing)
-    examples = PixelExamples(course.train.pixels, course.train.targets, augment, course.settings.seed)
+    examples = PixelExamples(course.train.pixels, course.train.targets, course.augment, course.settings.seed)
     batch = next(iter(training_batches(examples, batch=course.settings.batch, seed=course.settings.seed, epoch=0)))
     names = [begun.gathered.manifest.classes[int(target)] for target in batch.targets[:_SHOWN]]
     writer.inputs(batch.inputs[:_SHOWN], names, 0)

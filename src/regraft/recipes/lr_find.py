@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from regraft.training.lr_curve import Suggestion
 
 _LISTENER = Listener()
+_HIGHEST, _MOST_STEPS = 1000.0, 100_000
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,10 @@ def lr_find(
     if not plan.trains:
         names = ", ".join(s.name for s in STRATEGIES.values() if s.trains)
         raise OptionError(f"strategy {plan.name} has no learning rate: use {names}")
-    if not 0 < low < high:
-        raise OptionError(f"low is {low!r} and high is {high!r}; expected 0 < low < high, such as 1e-6 and 1")
-    if isinstance(steps, bool) or steps < 3:  # noqa: PLR2004 - a curve
-        raise OptionError(f"steps is {steps!r}; expected a whole number of at least 3")
+    if not 0 < low < high <= _HIGHEST:
+        raise OptionError(f"low is {low!r} and high is {high!r}; expected 0 < low < high <= {_HIGHEST:g}")
+    if isinstance(steps, bool) or not 3 <= steps <= _MOST_STEPS:  # noqa: PLR2004 - a curve
+        raise OptionError(f"steps is {steps!r}; expected a whole number from 3 to {_MOST_STEPS:,}")
     target = Path(out)
     if target.suffix.lower() != ".png":
         raise OptionError(f"out {target} is no PNG; expected a name that ends with .png")

@@ -35,7 +35,7 @@ import regraft
 from regraft.atomic import atomic_folder, check_writable, write_text
 from regraft.backbones.files import told
 from regraft.data.manifest import SPLITS
-from regraft.errors import RunExists
+from regraft.errors import OptionError, RunExists
 from regraft.inference.bundle import write_bundle
 from regraft.recipes.show import labelled_batch
 from regraft.recipes.workplace import CONFIG, LOGS, training_folder
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 _DISTRIBUTIONS = ("numpy", "pillow", "scikit-learn", "openvino", "torch", "timm", "torchvision")
 _BATCH = 24
+_LONGEST_NAME = 150  # temporary names are longer
 FILES = {
     "bundle",
     "config.json",
@@ -146,6 +147,8 @@ def choose_folder(run: str | os.PathLike[str] | None, name: str, *, overwrite: b
         candidates = (Path("runs") / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
         return next(path for path in candidates if not path.exists() and not training_folder(path).exists())
     target = Path(run)
+    if len(os.fsencode(target.name)) > _LONGEST_NAME:
+        raise OptionError(f"run {target.name[:40]}... is too long a name; expected at most {_LONGEST_NAME} bytes")
     check_writable(target)
     if not target.exists() and not target.is_symlink():
         return target

@@ -120,14 +120,15 @@ def train(
             the network: finetune, lp-ft, partial, gradual, lora or scratch.
         run: The folder to leave the run in; by default a new one below `runs`.
         overwrite: Replace the run folder if it exists.
-        config: Read options from this YAML file; those that are given beside it win. A trained run has a train.yaml.
+        config: Read options from this YAML file; what is given beside it (in Python: what is not the default) wins.
+            A trained run has its train.yaml.
         views: Frozen strategies: flip averages the features of each image and its mirror image. partial and gradual: on
             how many augmented views of each image the frozen part is run, once; fresh augments anew each epoch.
         precision: bf16 is faster on processors that have it, and gives other digits. auto is f32 for frozen features
             and for every number in the report, and bf16 in training where the processor has it.
         runtime: What runs a frozen backbone; auto takes CUDA where there is one, else OpenVINO.
         unfreeze_from: The first stage that partial trains, as `regraft backbones NAME` lists them.
-        epochs: Passes over the training images; by default as many as suit their number.
+        epochs: Passes over the training images (less what does not fill a batch); by default as suits their number.
         budget: Train for about so long: 90s, 10m, 2h. Epochs follow from the measured speed.
         lr: Peak learning rate of the backbone; the head's and the earlier layers' follow from it.
         head: What follows the backbone: one linear layer, a hidden layer before it, or convolutions before the pooling.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regraft.errors import OptionError
@@ -40,6 +42,8 @@ TRAINING = (
     "force",
 )
 CACHED = ("partial", "gradual")
+AUGMENT = ("none", "light", "default", "heavy")
+_MOST, _SMALLEST_MIXUP = 1_000_000, 1e-3
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -49,31 +53,38 @@ def check_training(asked: SimpleNamespace, plan: Strategy) -> None:
     Raises:
         OptionError: naming the value and what was expected.
     """
-    for name, least in (("epochs", 1), ("batch", 1), ("accumulate", 1), ("keep", 1), ("devices", 1), ("nodes", 1)):
-        _whole(asked, name, least)
+    for name in ("epochs", "batch", "accumulate", "keep", "devices", "nodes"):
+        _whole(asked, name, 1)
     for name in ("early_stop", "eval_every", "workers"):
         _whole(asked, name, 0)
-    for name, most in (
-        ("mixup", None),
-        ("clip", None),
-        ("save_every", None),
-        ("weight_decay", None),
-        ("smoothing", 0.9),
-    ):
-        _number(asked, name, 0.0, most)
-    _number(asked, "layer_decay", 0.01, 1.0)
-    if asked.lr != "auto":
-        _number(asked, "lr", 1e-12, 100.0)
+    for name in ("ema", "tensorboard", "force", "overwrite"):
+        if not isinstance(getattr(asked, name), bool):
+            raise OptionError(f"{name} is {getattr(asked, name)!r}; expected True or False")
+    _check_numbers(asked)
     if asked.epochs is not None and asked.budget is not None:
         raise OptionError("--epochs and --budget both say how long to train: give one of them")
     if asked.budget is not None:
         seconds_of(asked.budget)
     _check_words(asked)
+    if asked.unfreeze_from is not None and not (isinstance(asked.unfreeze_from, str) and asked.unfreeze_from):
+        raise OptionError(f"unfreeze-from is {asked.unfreeze_from!r}; expected the name of a stage, such as blocks.6")
     if asked.unfreeze_from is not None and plan.name != "partial":
         raise OptionError(f"--unfreeze-from has no effect with --strategy {plan.name}: it is for partial")
     if asked.head != "linear" and plan.name == "lp-ft":
         raise OptionError(f"--head {asked.head} has no effect with --strategy lp-ft, whose head is the linear probe")
     check_views(asked.views, plan)
+    _check_augment(asked.augment)
+
+
+def _check_numbers(asked: SimpleNamespace) -> None:
+    limits = {"mixup": 100.0, "clip": 1e6, "save_every": 1e6, "weight_decay": 10.0, "smoothing": 0.9}
+    for name, most in limits.items():
+        _number(asked, name, 0.0, most)
+    if 0 < asked.mixup < _SMALLEST_MIXUP:
+        raise OptionError(f"mixup is {asked.mixup!r}; expected 0, or a number from {_SMALLEST_MIXUP:g} to 100")
+    _number(asked, "layer_decay", 0.01, 1.0)
+    if asked.lr != "auto":
+        _number(asked, "lr", 1e-12, 10.0)
 
 
 def _check_words(asked: SimpleNamespace) -> None:
@@ -89,6 +100,14 @@ def _check_words(asked: SimpleNamespace) -> None:
     from regraft.training.schedules import parse_schedule
 
     parse_schedule(asked.schedule)
+
+
+def _check_augment(name: object) -> None:
+    """A word that is no preset and no file is told before the long part; what is in a file is checked with it."""
+    if not isinstance(name, str):
+        raise OptionError(f"augment is {name!r}; expected {', '.join(AUGMENT)}, or the path of a YAML file")
+    if name not in {*AUGMENT, "auto"} and not Path(name).expanduser().is_file():
+        raise OptionError(f"augment {name!r} is unknown and no file: use {', '.join(AUGMENT)}, or a YAML file")
 
 
 def check_views(views: str, plan: Strategy) -> None:
@@ -115,15 +134,14 @@ def seconds_of(text: str) -> float:
 
 def _whole(asked: SimpleNamespace, name: str, least: int) -> None:
     value = getattr(asked, name)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-        raise OptionError(f"{name.replace('_', '-')} is {value!r}; expected a whole number of at least {least}")
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MOST):
+        raise OptionError(f"{name.replace('_', '-')} is {value!r}; expected a whole number from {least} to {_MOST:,}")
 
 
-def _number(asked: SimpleNamespace, name: str, least: float, most: float | None) -> None:
+def _number(asked: SimpleNamespace, name: str, least: float, most: float) -> None:
     value = getattr(asked, name)
     if value is None:
         return
-    fits = isinstance(value, int | float) and not isinstance(value, bool) and value == value and value >= least  # noqa: PLR0124
-    if not fits or (most is not None and value > most):
-        upto = "" if most is None else f" and at most {most:g}"
-        raise OptionError(f"{name.replace('_', '-')} is {value!r}; expected a number of at least {least:g}{upto}")
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= least
+    if not fits or value > most:
+        raise OptionError(f"{name.replace('_', '-')} is {value!r}; expected a number from {least:g} to {most:g}")

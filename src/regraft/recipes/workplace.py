@@ -13,7 +13,9 @@ The run itself appears when it is complete, and this folder goes then.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,18 +23,42 @@ from typing import TYPE_CHECKING, Any
 from regraft.errors import OptionError, RunExists
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 SUFFIX = ".training"
 CONFIG = "train.yaml"
 LOGS = "tensorboard"
-_OURS = ("*.safetensors", "history.jsonl", CONFIG, LOGS, "not-finite-*.txt", ".regraft-tmp*")
-_CHANGEABLE = ("devices", "nodes", "workers", "tensorboard")
+# safetensors writes into a file of its own first, which a kill leaves there.
+_OURS = ("*.safetensors", "history.jsonl", CONFIG, LOGS, "not-finite-*.txt", ".regraft-tmp*", ".tmp*", ".lock")
+CHANGEABLE = ("devices", "nodes", "workers", "tensorboard", "overwrite")
 
 
 def training_folder(target: Path) -> Path:
     """Where the training of a run is kept until it is done."""
     return target.with_name(target.name + SUFFIX)
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a training's folder while this one works there.
+
+    Raises:
+        RunExists: another one is at work.
+    """
+    import filelock
+
+    try:
+        with filelock.FileLock(folder / ".lock", timeout=0):
+            yield
+    except filelock.Timeout as error:
+        raise RunExists(
+            f"{folder} is in use: another process is training there. Wait for it, or choose another --run."
+        ) from error
+
+
+def resume_command(target: Path) -> str:
+    """What to type to go on."""
+    return f"regraft train --resume {shlex.quote(str(target))}"
 
 
 def start(target: Path, *, overwrite: bool) -> Path:
@@ -44,7 +70,8 @@ def start(target: Path, *, overwrite: bool) -> Path:
     check_free(target, overwrite=overwrite)
     folder = training_folder(target)
     if folder.exists():
-        shutil.rmtree(folder)
+        with held(folder):
+            shutil.rmtree(folder)
     folder.mkdir(parents=True)
     return folder
 
@@ -82,19 +109,22 @@ def resumed(function: Callable[..., Any], options: dict[str, Any]) -> tuple[dict
     from regraft.recipes.config import merge, read_config
 
     named = Path(os.fspath(options["resume"]))
+    if named.name in {"", ".", ".."}:
+        raise OptionError(f"resume {str(named)!r} is no run. Name its folder, such as runs/photos-finetune.")
     target = named.with_name(named.name.removesuffix(SUFFIX))
     folder = training_folder(target)
+    if (target / "metrics.json").is_file() and not options["overwrite"]:
+        rest = f"; {folder} beside it can be removed, or go on with --overwrite" if folder.is_dir() else ""
+        raise OptionError(f"resume {named}: this run is finished, see {target / 'report.html'}{rest}")
     if not (folder / CONFIG).is_file():
-        if (target / "metrics.json").is_file():
-            raise OptionError(f"resume {named}: this run is finished, see {target / 'report.html'}")
         raise OptionError(f"resume {named}: there is no {folder / CONFIG}. Name a run whose training was interrupted.")
     parameters = inspect.signature(function).parameters
     given = {k: v for k, v in options.items() if k in parameters and v != parameters[k].default}
-    changed = given.keys() - {*_CHANGEABLE, "resume"}
+    changed = given.keys() - {*CHANGEABLE, "resume"}
     if changed:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(changed))
         raise OptionError(
             f"{flags}: cannot change with --resume, which goes on as the run was started ({folder / CONFIG})"
         )
-    kept = {name: value for name, value in given.items() if name in _CHANGEABLE}
+    kept = {name: value for name, value in given.items() if name in CHANGEABLE}
     return {**merge(function, kept, read_config(folder / CONFIG, function)), "run": target, "resume": None}, folder

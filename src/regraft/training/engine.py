@@ -117,7 +117,7 @@ def choose_precision(wanted: str) -> tuple[str, str]:
     if wanted not in {"auto", "f32", "bf16"}:
         raise OptionError(f"precision {wanted!r} is unknown: use auto, f32, bf16")
     if wanted != "auto":
-        return wanted, "as asked for"
+        return wanted, "given"
     if has_bf16():
         return "bf16", "this processor has it"
     if torch.cuda.is_available():

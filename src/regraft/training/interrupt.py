@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a training after the step that is running, not within it."""
+"""Ctrl-C, SIGTERM and a closed terminal end a training after the step that is running, not within it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 @dataclass

@@ -71,9 +71,10 @@ def save(run: Session) -> None:
             problem = error
     failed = engine.sum(torch.tensor([0.0 if problem is None else 1.0], device=engine.device)).item()
     if failed:
+        kept = "The state saved before it is complete" if states.states(run.place.folder) else "No state was saved yet"
         raise CannotWrite(
-            f"{problem or 'The first process could not write its state.'} The state saved before it is complete: make"
-            f" room and go on with: {run.place.resume}"
+            f"{problem or 'The first process could not write its state.'} {kept}: make room and go on with:"
+            f" {run.place.resume}"
         )
     run.best_weights, run.saved = None, time.perf_counter()
 

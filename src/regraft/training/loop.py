@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 
 from regraft.atomic import write_text
-from regraft.errors import TrainingFailed
+from regraft.errors import TrainingFailed, TrainingStopped
 from regraft.training import average as averages
 from regraft.training import state as states
 from regraft.training.batches import steps_per_epoch, training_batches
@@ -77,6 +77,7 @@ def fit(
             restore(run, resume)
         write_history(run)
         for number, planned in enumerate(phases):
+            run.last = number == len(phases) - 1
             if number < run.progress.phase or run.progress.finished:
                 continue
             with planned.open() as phase:
@@ -84,6 +85,10 @@ def fit(
         if not run.progress.finished:
             run.progress.finished = "all epochs done"
             save(run)
+        if asked.signal:
+            raise TrainingStopped(
+                f"stopped after the last step; everything is saved. Measure it with: {place.resume}", asked.signal
+            )
     return outcome(run)
 
 
@@ -96,7 +101,7 @@ def _run_phase(run: Session, planned: Planned, phase: Phase, per_epoch: int) -> 
     run.model.train()
     if settings.judge_start and progress.step == 0:
         evaluate(run, planned, phase)
-    while progress.phase_epoch < planned.epochs and not progress.finished:
+    while progress.phase_epoch < planned.epochs and not progress.finished and not _tired(run):
         batches = training_batches(
             phase.train,
             batch=settings.batch,
@@ -123,7 +128,13 @@ def _run_phase(run: Session, planned: Planned, phase: Phase, per_epoch: int) -> 
                 break
     run.carried = optimiser_tensors(optimiser)
     if not progress.finished:
-        progress.phase, progress.phase_epoch, progress.phase_step = progress.phase + 1, 0, 0
+        progress.phase, progress.phase_epoch, progress.phase_step, progress.waited = progress.phase + 1, 0, 0, 0
+
+
+def _tired(run: Session) -> bool:
+    """Whether a phase that others follow has waited long enough for an improvement; the last one ends the training."""
+    patience = run.settings.patience
+    return 0 < patience <= run.progress.waited and not run.last and run.progress.epoch_step == 0
 
 
 def _step(run: Session, phase: Phase, batch: Batch, stepper: Any, per_epoch: int) -> None:

@@ -69,7 +69,7 @@ class Settings:
         clip: largest norm of the gradient; 0 for no limit.
         metric: what the best weights are chosen by, on the validation images.
         average: whether a moving average of the weights is kept and judged in their place.
-        patience: evaluations without improvement after which training ends; 0 for never.
+        patience: evaluations without improvement after which a phase ends; 0 for never.
         budget: seconds after which training ends, or None.
         judge_start: whether the weights are judged before the first step, as epoch 0; for those that are good already.
         eval_every: steps between evaluations; 0 for once an epoch.
@@ -191,6 +191,7 @@ class Session:
         saved: when the last state was written.
         ticked: when the time was last looked at.
         seconds: since the last row of the history.
+        last: whether the running phase is the last one.
     """
 
     model: nn.Module
@@ -209,3 +210,4 @@ class Session:
     saved: float = field(default_factory=time.perf_counter)
     ticked: float = field(default_factory=time.perf_counter)
     seconds: float = 0.0
+    last: bool = True

@@ -48,7 +48,7 @@ def evaluate(run: Session, planned: Planned, phase: Phase) -> None:
         progress.best = {"step": progress.step, "epoch": progress.epoch, "value": found[settings.metric]}
     progress.history.append(row)
     _tell(run, row)
-    if settings.patience and progress.waited >= settings.patience:
+    if settings.patience and progress.waited >= settings.patience and run.last:
         progress.finished = f"no better {settings.metric} for {progress.waited} evaluations"
 
 

@@ -87,10 +87,21 @@ def pace_for(strategy: str, *, optimiser: str, batch: int, lr: float | None) -> 
     The rate follows the root of the batch (Krizhevsky 2014, arXiv 1404.5997), as suits AdamW.
     """
     pace = PACES[strategy]
-    factor = (batch / 16) ** 0.5 * (SGD_FACTOR if optimiser == "sgd" else 1.0)
-    if lr is not None:
-        factor = lr / pace.lr
-    return replace(pace, lr=pace.lr * factor, head_lr=pace.head_lr * factor)
+    if lr is None:
+        lr = _rounded(pace.lr * (batch / 16) ** 0.5 * (SGD_FACTOR if optimiser == "sgd" else 1.0))
+    # The head's follows from the trunk's alone, so that a run that is repeated by its own options is the same.
+    return replace(pace, lr=lr, head_lr=_rounded(pace.head_lr * (lr / pace.lr)))
+
+
+def _rounded(rate: float) -> float:
+    """Four digits, which is more than a rate needs and fewer than rounding errors change."""
+    return float(f"{rate:.4g}")
+
+
+def batch_for(images: int) -> int:
+    """The rule's batch, a little smaller where it would leave many images of an epoch without a step."""
+    batch = rule_for(images).batch
+    return images // max(1, round(images / batch)) if images > batch else images
 
 
 def augmentation_for(height: int, width: int) -> str:

@@ -72,7 +72,7 @@ def read_tensors(path: Path) -> State:
         with safe_open(path, "pt") as file:
             facts = json.loads((file.metadata() or {})["facts"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
+    except (OSError, RuntimeError, SafetensorError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is no complete training state ({type(error).__name__}).") from error
     if facts.get("format") != FORMAT:
         raise CheckpointError(f"{path} has the format {facts.get('format')!r}; this Regraft reads {FORMAT}.")
@@ -92,6 +92,8 @@ def save(folder: Path, state: State, best: dict[str, Tensor] | None, *, keep: in
         CannotWrite: nothing that was complete is lost.
     """
     remove_leftovers(folder)
+    for half in folder.glob(".tmp*"):  # safetensors writes into such a file first, and a kill leaves it
+        half.unlink(missing_ok=True)
     if best is not None:
         write_tensors(folder / best_name(state.facts["best"]["step"]), best, {})
     write_tensors(folder / f"state-{state.facts['step']:08d}.safetensors", state.tensors, state.facts)
@@ -120,20 +122,36 @@ def read_facts(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, "pt") as file:
             facts: dict[str, Any] = json.loads((file.metadata() or {})["facts"])
-    except (OSError, SafetensorError, ValueError, KeyError):
+    except (OSError, RuntimeError, SafetensorError, ValueError, KeyError):
         return {}
     return facts
 
 
 def newest(folder: Path) -> tuple[State | None, list[str]]:
-    """The newest state that can be read, and sentences about those that cannot."""
+    """The newest state that can be read with the best weights it names, and sentences about those that cannot."""
     notes: list[str] = []
     for path in states(folder):
         try:
-            return read_tensors(path), notes
+            return _whole(folder, path), notes
         except CheckpointError as error:  # noqa: PERF203 - there are two of them
             notes.append(f"{error} The one before it is used.")
     return None, notes
+
+
+def _whole(folder: Path, path: Path) -> State:
+    """A state whose best weights are there too."""
+    state = read_tensors(path)
+    if state.facts["best"] is not None:
+        read_tensors(folder / best_name(state.facts["best"]["step"]))
+    return state
+
+
+def remove_damaged(folder: Path, kept: State | None) -> None:
+    """Remove the states that are newer than the one that training goes on from: they could not be read."""
+    step = -1 if kept is None else kept.facts["step"]
+    for path in states(folder):
+        if int(path.stem.removeprefix("state-")) > step:
+            path.unlink(missing_ok=True)
 
 
 def seed_everything(seed: int) -> None:
