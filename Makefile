@@ -3,13 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCHES := bench-accuracy bench-extract bench-memory bench-speed bench-demo bench-round_trips \
+	bench-finetune_speed bench-finetune_accuracy bench-partial_speed bench-stanford40 bench-processes
 
-.PHONY: demo test check nightly index bench bench-speed bench-accuracy bench-extract bench-memory bench-demo bench-round_trips format clean
+.PHONY: demo test check nightly index bench $(BENCHES) format clean
 
 demo: $(READY)  ## train on the packaged textile images and end with a report
 	$(BIN)/regraft train sample:textile
 
-test: $(READY)  ## the default suite, about six minutes on two cores
+test: $(READY)  ## the default suite, about ten minutes on two cores
 	$(BIN)/python -m pytest
 
 check: $(READY)  ## style and types
@@ -20,9 +22,9 @@ check: $(READY)  ## style and types
 nightly: $(READY)  ## the long tests too
 	$(BIN)/python -m pytest -m "nightly or not nightly"
 
-bench: bench-accuracy bench-extract bench-memory bench-speed bench-demo bench-round_trips  ## every number that the documents quote
+bench: $(BENCHES)  ## every number that the documents quote
 
-bench-accuracy bench-extract bench-memory bench-speed bench-demo bench-round_trips: bench-%: $(READY)
+$(BENCHES): bench-%: $(READY)
 	$(BIN)/python benchmarks/$*.py
 
 index: $(READY)  ## the index by which networks are recognised, from the installed zoos (about 20 minutes)

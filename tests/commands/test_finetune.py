@@ -5,12 +5,14 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 import torch
@@ -186,6 +188,12 @@ def test_a_test_part_alone_sets_validation_images_aside(regraft, tmp_path):
         (("--strategy", "finetune", "--devices", 0), "devices is 0"),
         (("--strategy", "svm", "--devices", 2), "runs in one process"),
         (("--strategy", "finetune", "--features", "x.npz"), "trains on images"),
+        (("--strategy", "finetune", "--mixup", "1e-310"), "mixup is 1e-310"),
+        (("--strategy", "finetune", "--weight-decay", "inf"), "weight-decay is inf"),
+        (("--strategy", "gradual", "--epochs", 10**9), "from 1 to 1,000,000"),
+        (("--strategy", "partial", "--unfreeze-from", ""), "the name of a stage"),
+        (("--strategy", "finetune", "--run", "x" * 200), "too long a name"),
+        (("--strategy", "finetune", "--budget", "0.0001s"), "less than one epoch takes"),
     ],
 )
 def test_careless_words_get_a_sentence(regraft, photos, words, told):
@@ -195,11 +203,31 @@ def test_careless_words_get_a_sentence(regraft, photos, words, told):
     assert not list(Path("runs").glob("*")) if Path("runs").exists() else True
 
 
-def test_a_budget_chooses_the_epochs(regraft, photos):
-    said = regraft("train", photos, "--strategy", "partial", "--size", 64, "--budget", "4s", "--force")
+def test_a_budget_chooses_the_epochs_and_the_run_can_be_repeated(regraft, photos):
+    said = regraft("train", photos, "--strategy", "partial", "--size", 64, "--budget", "4s", "--force", "--run", "a")
     assert said.code == 0, said.err
     assert "budget 4s" in said.err
-    assert 1 <= len(history(only_run())) <= 300
+    count = len(history(Path("a")))
+    assert 1 <= count <= 300
+    said = regraft("train", "--config", "a/train.yaml", "--epochs", 1, "--run", "b")
+    assert said.code == 0, said.err
+    assert len(history(Path("b"))) == 1
+
+
+def test_gradual_tells_the_epochs_that_it_needs(regraft, photos):
+    said = regraft("train", photos, "--strategy", "gradual", "--size", 64, "--epochs", 1, "--force")
+    assert said.code == 0, said.err
+    rows = history(only_run())
+    assert len(rows) == len({row["phase"] for row in rows}) == 5
+    assert json.loads((only_run() / "metrics.json").read_text())["chosen"]["epochs"] == 5
+    assert "epochs: 5" in (only_run() / "train.yaml").read_text()
+
+
+def test_lp_ft_that_does_not_improve_on_the_probe_is_the_probe(regraft, photos):
+    said = regraft("train", photos, "--strategy", "lp-ft", "--size", 64, "--epochs", 1, "--lr", 1e-12)
+    assert said.code == 0, said.err
+    assert "did not improve on the probe" in said.err
+    assert json.loads((only_run() / "metrics.json").read_text())["strategy"] == "linear-probe"
 
 
 def test_learning_rates_are_found_and_drawn(regraft, photos):
@@ -210,6 +238,7 @@ def test_learning_rates_are_found_and_drawn(regraft, photos):
     assert not Path("runs").exists()
     assert regraft("lr-find", photos, "--strategy", "svm").code == 2
     assert regraft("lr-find", photos, "--low", 1, "--high", 0.1).code == 2
+    assert regraft("lr-find", photos, "--high", "inf").code == 2
 
 
 # What a killed and resumed training leaves is what an undisturbed one leaves.
@@ -295,24 +324,103 @@ def test_a_signal_saves_and_says_how_to_go_on(photos, tmp_path, number):
     assert not (tmp_path / "r").exists()
 
 
-def test_resuming_refuses_what_would_not_be_the_same(regraft, photos, tmp_path):
-    words = command(photos, "partial", "r", epochs=300)
-    process = start(words, tmp_path)
+@pytest.fixture
+def interrupted(photos, tmp_path):
+    """`r.training`, of a partial training that was stopped in the middle; a copy of it is `spare`."""
+    process = start(command(photos, "partial", "r", epochs=300), tmp_path)
     while process.poll() is None and not list(tmp_path.glob("r.training/state-*")):
         time.sleep(0.02)
     process.terminate()
     process.communicate()
-    said = regraft("train", "--resume", "r", "--lr", 1e-3)
-    assert said.code == 2
-    assert "--lr: cannot change" in said.err
-    said = regraft("train", photos, "--strategy", "partial", "--run", "r")
-    assert said.code == 2
-    assert "--resume r" in said.err
-    victim = next(photos.rglob("*.*"))
+    folder = tmp_path / "r.training"
+    assert list(folder.glob("state-*"))
+    shutil.copytree(folder, tmp_path / "spare")
+    return folder
+
+
+def test_resuming_refuses_what_would_not_be_the_same(regraft, photos, interrupted):
+    def refused(*words, told):
+        said = regraft("train", *words)
+        assert said.code == 2, said.err
+        assert told in said.err, said.err
+
+    refused("--resume", "r", "--lr", 1e-3, told="--lr: cannot change")
+    refused(photos, "--strategy", "partial", "--run", "r", told="--resume r")
+    for name in (".", "..", ""):
+        refused("--resume", name, told="is no run")
+    text = (interrupted / "train.yaml").read_text()
+    (interrupted / "train.yaml").write_text(text.replace("smoothing: 0.1", "smoothing: 0.2"))
+    refused("--resume", "r", told="the options in")
+    (interrupted / "train.yaml").write_text(text)
+    with filelock.FileLock(interrupted / ".lock"):
+        refused("--resume", "r", told="another process is training there")
+        refused(photos, "--strategy", "partial", *SMALL, "--run", "r", "--overwrite", told="another process")
+    victim = next(photos.rglob("*.jpg"))
+    kept = victim.read_bytes()
     victim.unlink()
+    refused("--resume", "r", told="the images or labels of")
+    victim.write_bytes(kept)
+
+
+def test_damaged_states_are_told_and_never_lose_what_comes_after(regraft, interrupted, monkeypatch):
+    text = (interrupted / "train.yaml").read_text()
+    assert "epochs: 300" in text
+    (interrupted / "train.yaml").write_text(text.replace("epochs: 300", "epochs: 2"))
+    for path in interrupted.glob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:1000])
+    (interrupted / ".tmpAbC123").write_bytes(b"half")
     said = regraft("train", "--resume", "r")
+    assert said.code == 0, said.err
+    assert "no complete training state" in said.err
+    assert "from the beginning" in said.err
+    assert len(history(Path("r"))) == 2
+    assert not interrupted.exists()
+
+
+def test_overwriting_removes_what_a_kill_left(regraft, photos, interrupted):
+    (interrupted / ".tmpAbC123").write_bytes(b"half")
+    said = regraft("train", photos, "--strategy", "partial", *SMALL, "--run", "r", "--overwrite", "--force")
+    assert said.code == 0, said.err
+    (Path("other.training")).mkdir()
+    (Path("other.training") / "thesis.txt").write_text("mine")
+    said = regraft("train", photos, "--strategy", "partial", *SMALL, "--run", "other", "--overwrite")
     assert said.code == 2
-    assert "have changed" in said.err
+    assert "no training left" in said.err
+
+
+def test_resuming_works_from_another_folder(regraft, interrupted, tmp_path, monkeypatch):
+    text = (interrupted / "train.yaml").read_text()
+    for path in interrupted.glob("*.safetensors"):
+        path.unlink()
+    (interrupted / "train.yaml").write_text(text.replace("epochs: 300", "epochs: 1"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    said = regraft("train", "--resume", "../r")
+    assert said.code == 0, said.err
+    assert (tmp_path / "r" / "metrics.json").is_file()
+    said = regraft("train", "--resume", "../r")
+    assert said.code == 2
+    assert "this run is finished" in said.err
+
+
+def test_another_network_under_the_same_name_is_refused(photos, tmp_path):
+    from torchvision import models
+
+    for seed, name in ((0, "a.pth"), (1, "b.pth")):
+        torch.manual_seed(seed)
+        torch.save(models.resnet18().state_dict(), tmp_path / name)
+    shutil.copy(tmp_path / "a.pth", tmp_path / "ck.pth")
+    words = command(photos, "partial", "r", epochs=300)
+    process = start([*words, "--backbone", "file:ck.pth@torchvision/resnet18"], tmp_path)
+    while process.poll() is None and not list(tmp_path.glob("r.training/state-*")):
+        time.sleep(0.02)
+    process.terminate()
+    process.communicate()
+    shutil.copy(tmp_path / "b.pth", tmp_path / "ck.pth")
+    process = start([*REGRAFT, "train", "--resume", "r"], tmp_path)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "the weights of" in err.decode()
 
 
 # Several processes.

@@ -76,6 +76,14 @@ def short_name(name: str) -> str:
     return Path(name.removeprefix(RUN)).name if name.startswith(RUN) else name
 
 
+def absolute_name(name: str) -> str:
+    """The same backbone by a name that holds in any folder."""
+    if name.startswith(PREFIX):
+        path, architecture = split_name(name)
+        return f"{PREFIX}{path.absolute()}{f'@{architecture}' if architecture else ''}"
+    return f"{RUN}{Path(name.removeprefix(RUN)).expanduser().absolute()}" if name.startswith(RUN) else name
+
+
 def named(
     name: str, cache: Path, options: FileOptions = DEFAULTS
 ) -> tuple[BackboneCard, Callable[[], Backbone], str | None]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from regraft.data.splits import make_splits
 from regraft.errors import CannotWrite, OptionError, TrainingStopped
 from regraft.features.store import cache_folder, usable_cache
+from regraft.recipes.backbone import absolute_name
 from regraft.recipes.begun import Begun
 from regraft.recipes.catalogue import STRATEGIES
 from regraft.recipes.catalogue import strategy as find_strategy
@@ -94,12 +95,13 @@ def _kept_options(course: Course, target: Path) -> dict[str, Any]:
     for name in ("data", "root", "augment"):
         if kept[name] is not None and Path(kept[name]).exists():
             kept[name] = str(Path(kept[name]).absolute())
+    kept["backbone"] = absolute_name(kept["backbone"])
     return kept
 
 
 def _identity(begun: Begun, course: Course) -> dict[str, Any]:
     """What must be the same for a training to go on exactly, for its states."""
-    free = {"run", "data", "root", "augment", "resume", "config", "budget", *CHANGEABLE}
+    free = {"run", "data", "root", "backbone", "augment", "resume", "config", "budget", *CHANGEABLE}
     options = {name: str(value) for name, value in course.resolved.items() if name not in free}
     return {
         "manifest_sha256": begun.gathered.manifest.sha256(),
