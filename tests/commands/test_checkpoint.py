@@ -181,9 +181,13 @@ def test_preprocessing_of_a_file_is_shown_and_can_be_given(regraft, photos, mode
     command = json.loads(Path("r/config.json").read_text())["command"]
     assert "--mean 0.1 0.2 0.3" in command
     for backbone in ("efficientnet_lite0", "run:r"):
-        refused = regraft("train", photos, "--backbone", backbone, "--size", "64")
+        refused = regraft("train", photos, "--backbone", backbone, "--mean", "0.1", "0.2", "0.3", "--size", "64")
         assert refused.code == 2
-        assert "--size" in refused.err
+        assert "--mean" in refused.err
+    # The size of the input is anybody's to choose, where the network takes any.
+    said = regraft("train", photos, "--backbone", "efficientnet_lite0", "--size", "96", "--run", "s")
+    assert said.code == 0, said.err
+    assert json.loads(Path("s/bundle/bundle.json").read_text())["backbone"]["preprocessing"]["size"] == [96, 96]
 
 
 def test_a_pickled_network_needs_the_one_flag(regraft, photos):
