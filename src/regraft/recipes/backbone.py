@@ -100,7 +100,8 @@ def named(
     if name.startswith(PREFIX):
         return *files.card_and_builder(name, cache, options), None
     if replace(options, size=None) != DEFAULTS:
-        given = [field for field in options.__slots__ if getattr(options, field) != getattr(DEFAULTS, field)]
+        bare = replace(options, size=None)
+        given = [field for field in options.__slots__ if getattr(bare, field) != getattr(DEFAULTS, field)]
         flags = ", ".join(f"--{field.replace('_', '-')}" for field in given)
         raise OptionError(f"{flags}: only for a file of your own, --backbone file:FILE, not for {name!r}")
     if name.startswith(RUN):
