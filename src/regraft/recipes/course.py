@@ -94,6 +94,7 @@ def make_course(
         RegraftError: what cannot be trained so.
     """
     from regraft.training.augment import augmentation
+    from regraft.training.batches import steps_per_epoch
     from regraft.training.objectives import classification
     from regraft.training.parameters import Rates
     from regraft.training.phases import Material, plan_phases
@@ -134,11 +135,11 @@ def make_course(
     planned = plan_phases(strategy, material, options["epochs"], asked.unfreeze_from)
     options["epochs"] = sum(phase.epochs for phase in planned)
     options["budget"] = None  # the epochs are decided
-    steps = sum(phase.epochs for phase in planned) * max(1, count // settings.batch)
+    steps = options["epochs"] * steps_per_epoch(count, settings.batch)
     warm_up = min(_WARM_MOST, round(_WARM_SHARE * steps / len(planned)))
     chosen = {name: options[name] for name in ("epochs", "batch", "lr", "optimiser", "schedule", "augment")}
     listener.say(
-        f"{strategy}: {sum(p.epochs for p in planned)} epochs of {count} images, batch {settings.batch}, learning rate"
+        f"{strategy}: {options['epochs']} epochs of {count} images, batch {settings.batch}, learning rate"
         f" {options['lr']:.2g}, augmentation {options['augment']}, {engine.precision} ({engine.why})"
     )
     return Course(
@@ -316,13 +317,16 @@ def _affordable(
     listener: Listener,
 ) -> int:
     """How many epochs the budget buys, by the measured time of a few steps of the costliest phase."""
+    from regraft.training.batches import steps_per_epoch
     from regraft.training.phases import plan_phases
     from regraft.training.timing import time_steps
 
     costliest = plan_phases(strategy, material, 1, asked.unfreeze_from)[-1]
     spent = time_steps(material.model, objective, costliest, settings, material.engine)
-    steps = max(1, images // settings.batch)
-    epoch = steps * spent.step + math.ceil(len(material.val.items) / settings.batch) * spent.evaluation
+    epoch = (
+        steps_per_epoch(images, settings.batch) * spent.step
+        + math.ceil(len(material.val.items) / settings.batch) * spent.evaluation
+    )
     budget = seconds_of(asked.budget) - spent.opening
     epochs = int(min(_LONGEST, max(1, budget // epoch)))
     if epoch > budget:

@@ -20,7 +20,7 @@ from regraft.training.parameters import groups
 from regraft.training.plan import Phase, Planned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -124,21 +124,22 @@ def _planned(label: str, material: Material, name: str | None, epochs: int, *, l
 def _open(material: Material, unfreeze_from: str | None, *, lora: bool) -> Iterator[Phase]:
     """Freeze and thaw, prepare the examples, and keep the network patched while the phase lasts."""
     backbone, card = material.model.backbone, material.card
+    block = added(backbone)
     frozen: Sequence[str] = ()
     if not lora:  # adapters came with their own freezing
         thaw(backbone, [""])
         if unfreeze_from is not None:
-            frozen = _frozen(card.stages, unfreeze_from, added(backbone))
+            frozen = _frozen(card.stages, unfreeze_from, block)
             freeze(backbone, frozen)
     if not material.statistics:
-        block = added(backbone)
         freeze_statistics(backbone, besides=[block] if block else [])
     own = groups(material.model.named_parameters(), material.rates, _depth(material), material.fresh)
     prepare = normaliser(card.preprocessing, material.engine.device)
     with contextlib.ExitStack() as stack:
         if material.engine.device.type == "cpu":
             stack.enter_context(fast_depthwise(backbone))
-        cut = _cut(material, frozen) if frozen and material.views else None
+        shapes = {stage.name: stage.shape for stage in card.stages}
+        cut = _cut(material, frozen, shapes) if frozen and material.views else None
         if cut is None:
             yield Phase(
                 own,
@@ -147,9 +148,7 @@ def _open(material: Material, unfreeze_from: str | None, *, lora: bool) -> Itera
                 prepare,
             )
             return
-        shape = next(stage.shape for stage in card.stages if stage.name == cut)
-        train, val = _stored(material, cut, shape, prepare)
-        shapes = {stage.name: stage.shape for stage in card.stages}
+        train, val = _stored(material, cut, shapes[cut], prepare)
         stack.enter_context(bypassed(backbone, frozen, cut, shapes, card.preprocessing.size))
         yield Phase(own, train, val, _as_stored)
 
@@ -184,13 +183,11 @@ def normaliser(preprocessing: Preprocessing, device: torch.device) -> Callable[[
     return prepare
 
 
-def _cut(material: Material, frozen: Sequence[str]) -> str | None:
+def _cut(material: Material, frozen: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     """The stage after which stored activations take over, or None, with a line, where the network cannot be cut."""
-    stages = {stage.name: stage for stage in material.card.stages}
-    cut = next((name for name in reversed(frozen) if stages[name].shape), None)
+    cut = next((name for name in reversed(frozen) if shapes[name]), None)
     if cut is None:
         return None
-    shapes = {name: stage.shape for name, stage in stages.items()}
     reason = why_not_cut(material.model.backbone, frozen, cut, shapes, material.card.preprocessing.size)
     if reason is not None:
         material.say(f"  the frozen part runs anew in each epoch: {reason}")
