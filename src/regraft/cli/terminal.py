@@ -7,13 +7,13 @@ import inspect
 import logging
 import os
 import sys
-import types
 import typing
 from typing import TYPE_CHECKING, Any
 
 import cyclopts
 
 from regraft.cli import main
+from regraft.recipes.config import options_of
 from regraft.recipes.listen import Listener
 
 if TYPE_CHECKING:
@@ -93,11 +93,7 @@ def as_verb(
         extra: switches that are the verb's own, about what it prints: parameter -> (option, help).
         groups: headings of the help, and the parameters below each.
     """
-    wanted = {n: a for n, a in function.__annotations__.items() if n not in {"listener", "return"}}
-    resolved = typing.get_type_hints(
-        types.SimpleNamespace(__annotations__=wanted), vars(sys.modules[function.__module__])
-    )
-    hints = {name: _as_text(hint) for name, hint in resolved.items()}
+    hints = {name: _as_text(hint) for name, hint in options_of(function).items()}
     for name, letter in (short or {}).items():
         hints[name] = typing.Annotated[hints[name], cyclopts.Parameter(name=[f"--{name}", letter])]
     for heading, names in (groups or {}).items():
