@@ -41,8 +41,9 @@ def predict(
         check_target(target, overwrite=overwrite)
     predictor = load(model, runtime=runtime)
     with terminal.listener() as listener:
-        for warning in warnings(predictor.bundle.card) if predictor.bundle.card else ():
-            listener.warn(warning)
+        for card in predictor.bundle.cards:
+            for warning in warnings(card):
+                listener.warn(warning)
         paths = images_of(images)
         answers = predictor.predict(paths, max_pixels=max_pixels, on_progress=listener.progress)
     failed = [answer for answer in answers if answer.error is not None]

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from regraft.data.decode import MAX_PIXELS
 from regraft.errors import OptionError
 from regraft.features.convert import converted
+from regraft.features.extract import extract, silent
 from regraft.features.runtime import PRECISIONS, OpenVinoRuntime, TorchRuntime, choose_runtime, import_openvino
-from regraft.features.table import VIEWS, FeatureSpace
+from regraft.features.table import VIEWS, FeatureSpace, FeatureTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from regraft.backbones.backbone import Backbone, BackboneCard
+    from regraft.data.manifest import Item
+    from regraft.features.extract import Extraction
     from regraft.features.runtime import Runtime
 
 
@@ -96,6 +102,54 @@ def frozen(
         return TorchRuntime(build().module, preprocessing, precision)
 
     return Frozen(card, spaces, start, form.weights, form.note, tuple(notes))
+
+
+def features_of(
+    items: Sequence[Item],
+    backbones: Sequence[Frozen],
+    cache: Path,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    on_progress: Callable[[int, int], None] = silent,
+) -> Extraction:
+    """Features of all items by one backbone or several, side by side; only what the stores lack is computed.
+
+    Args:
+        items: hashed items.
+        backbones: one or more; their features stand beside each other in this order.
+        cache: the cache folder.
+        max_pixels: images with more are rejected before decoding.
+        on_progress: told the number of images done and the total to be computed, for each backbone in turn.
+
+    Returns:
+        The extraction; an image that one backbone cannot be given is rejected for all. Counts are of images times
+        backbones.
+    """
+    found: list[Extraction] = []
+    left = tuple(items)
+    for one in backbones:
+        part = extract(left, one.spaces, cache, one.runtime, max_pixels=max_pixels, on_progress=on_progress)
+        found.append(part)
+        left = part.items
+    if len(found) == 1:
+        return found[0]
+    there = {str(item.key) for item in left}
+    parts = [part.table.features[[key in there for key in part.table.keys]] for part in found]
+    table = FeatureTable(
+        found[-1].table.keys,
+        np.concatenate(parts, axis=1),
+        tuple(fingerprint for part in found for fingerprint in part.table.fingerprints),
+    )
+    return replace(
+        found[-1],
+        table=table,
+        rejected=tuple(skipped for part in found for skipped in part.rejected),
+        notes={path: notes for part in found for path, notes in part.notes.items()},
+        from_store=sum(part.from_store for part in found),
+        computed=sum(part.computed for part in found),
+        decode_seconds=sum(part.decode_seconds for part in found),
+        seconds=sum(part.seconds for part in found),
+    )
 
 
 def _openvino_has_bf16() -> bool:

@@ -3,7 +3,8 @@
     bundle/
       bundle.json            classes, preprocessing, backbone card, head, strategy, data hash, metrics, versions
       head.safetensors       the head's arrays
-      backbone.safetensors   the backbone's weights (absent where features came from a file)
+      backbone.safetensors   the backbone's weights (absent where features came from a file); of several backbones
+                             whose features stand side by side, backbone.safetensors, backbone-2.safetensors, ...
 
 Reading never runs code from the folder: safetensors and JSON only, each file checked against its hash, which
 bundle.json holds beside its own.
@@ -26,15 +27,23 @@ from regraft.errors import BundleError
 from regraft.inference.checks import SELF, content_sha256, head_fits, read_card, wrong_with
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from regraft.backbones.backbone import BackboneCard
     from regraft.heads.head import Head
 
-FORMAT = 1
+FORMAT = 2
+_READ = (1, 2)  # format 1 had one backbone or none
 FEATURES_ONLY = (
     "This model was trained on a feature file and has no backbone, so it cannot look at images; it can only be "
     "evaluated on feature files: regraft evaluate MODEL --features FILE"
 )
-_HEAD, _BACKBONE, _FACTS = "head.safetensors", "backbone.safetensors", "bundle.json"
+_HEAD, _FACTS = "head.safetensors", "bundle.json"
+
+
+def weights_name(position: int) -> str:
+    """The name of the file with the weights of a bundle's backbone, counted from 0."""
+    return "backbone.safetensors" if position == 0 else f"backbone-{position + 1}.safetensors"
 
 
 @dataclass(frozen=True, repr=False)
@@ -44,58 +53,67 @@ class Bundle:
     Attributes:
         classes: the K class names; position is class index.
         head: features (N, D) -> logits (N, K).
-        card: the backbone, or None where features came from a file.
+        cards: the backbones, whose features stand side by side; none where features came from a file.
         views: "none" or "flip".
         precision: "f32" or "bf16".
         runtime: "openvino" or "torch": what the features were computed with.
         feature_dim: D.
         facts: strategy, data, metrics, versions: JSON values for people and programs.
         folder: where the bundle was read from, or None before it is written.
-        state_sha256: hash of its backbone.safetensors, once read.
+        states: hashes of the backbones' weights, once read.
     """
 
     classes: tuple[str, ...]
     head: Head
-    card: BackboneCard | None
+    cards: tuple[BackboneCard, ...]
     views: str
     precision: str
     runtime: str
     feature_dim: int
     facts: dict[str, Any]
     folder: Path | None = None
-    state_sha256: str | None = None
+    states: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """One line; weights and facts are too long to print."""
-        backbone = "a feature file" if self.card is None else self.card.name
+        backbone = self.backbone or "a feature file"
         folder = "" if self.folder is None else f", {str(self.folder)!r}"
         return f"Bundle({self.head.name} on {backbone}, {len(self.classes)} classes{folder})"
 
-    def build(self) -> Backbone:
-        """The backbone with this bundle's own weights, as torch builds it.
+    @property
+    def backbone(self) -> str | None:
+        """The backbone's name, or several with a plus between them; None where features came from a file."""
+        return "+".join(card.name for card in self.cards) or None
+
+    def build(self, position: int = 0) -> Backbone:
+        """A backbone with this bundle's own weights, as torch builds it.
+
+        Args:
+            position: which of several.
 
         Raises:
             BundleError: the bundle has no backbone.
             CheckpointError: its weights do not fit the architecture of the installed zoo.
         """
-        if self.card is None or self.folder is None:
+        if not self.cards or self.folder is None:
             raise BundleError(FEATURES_ONLY)
+        card = self.cards[position]
         from regraft.backbones.catalogue import build_module
         from regraft.checkpoints.match import match
         from regraft.checkpoints.read import read_state_dict
 
-        module = build_module(self.card.architecture)
-        match(read_state_dict(self.folder / _BACKBONE), module, allow_partial=1, head=())
-        return Backbone(self.card, module)
+        module = build_module(card.architecture)
+        match(read_state_dict(self.folder / weights_name(position)), module, allow_partial=1, head=())
+        return Backbone(card, module)
 
 
-def write_bundle(bundle: Bundle, folder: Path, weights: Path | None) -> None:
+def write_bundle(bundle: Bundle, folder: Path, weights: Sequence[Path]) -> None:
     """Write a bundle into a new folder (inside a run that is itself written atomically).
 
     Args:
         bundle: what to write.
         folder: a folder that does not exist yet.
-        weights: the backbone's state dict as safetensors; copied.
+        weights: each backbone's state dict as safetensors; copied.
     """
     from safetensors.numpy import save_file
 
@@ -103,14 +121,14 @@ def write_bundle(bundle: Bundle, folder: Path, weights: Path | None) -> None:
     # safetensors writes memory as it lies: a transposed array would come back with its numbers in another order.
     save_file({name: np.ascontiguousarray(array) for name, array in bundle.head.arrays().items()}, folder / _HEAD)
     files = [_HEAD]
-    if weights is not None:
-        shutil.copyfile(weights, folder / _BACKBONE)
-        files.append(_BACKBONE)
+    for position, file in enumerate(weights):
+        shutil.copyfile(file, folder / weights_name(position))
+        files.append(weights_name(position))
     content: dict[str, Any] = {
         "format": FORMAT,
         "classes": list(bundle.classes),
         "head": {"name": bundle.head.name, "settings": bundle.head.settings()},
-        "backbone": None if bundle.card is None else bundle.card.to_dict(),
+        "backbones": [card.to_dict() for card in bundle.cards],
         "views": bundle.views,
         "precision": bundle.precision,
         "runtime": bundle.runtime,
@@ -139,7 +157,7 @@ def read_bundle(place: Path) -> Bundle:
             f"{place} holds no bundle. Expected a run (as `regraft train` leaves it) or its `bundle` folder."
         )
     content = _read_facts(folder)
-    _check_files(folder, content["sha256"], {_HEAD} if content["backbone"] is None else {_HEAD, _BACKBONE})
+    _check_files(folder, content["sha256"], {_HEAD, *map(weights_name, range(len(content["backbones"])))})
     return _assemble(folder, content)
 
 
@@ -157,15 +175,18 @@ def _read_facts(folder: Path) -> dict[str, Any]:
         raise _damaged(folder, f"{_FACTS} is not JSON") from error
     if type(content) is not dict or type(content.get("format")) is not int:
         raise _damaged(folder, f"{_FACTS} does not say which format it has")
-    if content["format"] != FORMAT:
+    if content["format"] not in _READ:
         raise BundleError(
-            f"{folder} is of bundle format {content['format']}; this Regraft reads {FORMAT}. Install a newer one."
+            f"{folder} is of bundle format {content['format']}; this Regraft reads up to {FORMAT}. Install a newer one."
         )
     if content.get(SELF) != content_sha256(content):
         raise _damaged(folder, f"{_FACTS} was changed after it was written")
+    if content["format"] == 1:
+        one = content.get("backbone")
+        content["backbones"] = [] if one is None else [one]
     if what := wrong_with(content):
         raise _damaged(folder, f"{_FACTS} was changed, {what}")
-    return {"backbone": None, **content}
+    return content
 
 
 def _check_files(folder: Path, hashes: dict[str, Any], needed: set[str]) -> None:
@@ -188,14 +209,14 @@ def _assemble(folder: Path, content: dict[str, Any]) -> Bundle:
     return Bundle(
         classes=tuple(content["classes"]),
         head=_read_head(folder, content),
-        card=None if content["backbone"] is None else read_card(content["backbone"]),
+        cards=tuple(card for card in map(read_card, content["backbones"]) if card is not None),
         views=content["views"],
         precision=content["precision"],
         runtime=content["runtime"],
         feature_dim=content["feature_dim"],
         facts=content["facts"],
         folder=folder,
-        state_sha256=content["sha256"].get(_BACKBONE),
+        states=tuple(content["sha256"][weights_name(n)] for n in range(len(content["backbones"]))),
     )
 
 

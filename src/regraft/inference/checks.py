@@ -23,6 +23,7 @@ _WORDS = {list: "a list", dict: "a group of names and values", str: "a text", in
 _TYPES: dict[str, type] = {
     "classes": list,
     "head": dict,
+    "backbones": list,
     "views": str,
     "precision": str,
     "runtime": str,
@@ -49,7 +50,7 @@ def wrong_with(content: dict[str, Any]) -> str:
     for key, known in _KNOWN.items():
         if content[key] not in known:
             return f"its {key!r} is {content[key]!r}; known: {', '.join(known)}"
-    return _wrong_with_head(content) or _wrong_with_card(content)
+    return _wrong_with_head(content) or _wrong_with_cards(content)
 
 
 def _wrong_with_head(content: dict[str, Any]) -> str:
@@ -69,14 +70,16 @@ def _wrong_with_head(content: dict[str, Any]) -> str:
     return ""
 
 
-def _wrong_with_card(content: dict[str, Any]) -> str:
-    if content.get("backbone") is None:
+def _wrong_with_cards(content: dict[str, Any]) -> str:
+    if not content["backbones"]:
         return ""
-    card = read_card(content["backbone"])
-    if card is None:
-        return "its 'backbone' does not describe a backbone"
-    if card.feature_dim != content["feature_dim"]:
-        return f"its backbone gives {card.feature_dim} features, but its 'feature_dim' is {content['feature_dim']}"
+    cards = [read_card(values) for values in content["backbones"]]
+    widths = [card.feature_dim for card in cards if card is not None]
+    if len(widths) < len(cards):
+        return "one of its 'backbones' does not describe a backbone"
+    if sum(widths) != content["feature_dim"]:
+        given = " and ".join(map(str, widths))
+        return f"its backbone gives {given} features, but its 'feature_dim' is {content['feature_dim']}"
     return ""
 
 

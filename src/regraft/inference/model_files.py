@@ -191,8 +191,8 @@ def _save_bundle(
             "features": {},
             "metrics": {},
         }
-        bundle = Bundle(classes, head, card, "none", "f32", "openvino", output[0], facts)
-        write_bundle(bundle, temporary / "bundle", weights)
+        bundle = Bundle(classes, head, (card,), "none", "f32", "openvino", output[0], facts)
+        write_bundle(bundle, temporary / "bundle", [weights])
         for part in (temporary / "bundle").iterdir():
             part.rename(temporary / part.name)
         (temporary / "bundle").rmdir()

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,8 @@ from regraft.data.decode import MAX_PIXELS
 from regraft.data.manifest import Item, hash_items
 from regraft.errors import BundleError, DataError, OptionError
 from regraft.evaluation.predictions import Predictions, softmax
-from regraft.features.extract import extract, silent
-from regraft.features.frozen import check_options, frozen
+from regraft.features.extract import silent
+from regraft.features.frozen import check_options, features_of, frozen
 from regraft.features.store import cache_folder, usable_cache
 from regraft.inference.bundle import FEATURES_ONLY, read_bundle
 
@@ -99,10 +99,7 @@ class Predictor:
         """
         names = _paths(paths)
         items, lost = hash_items([Item(name) for name in names])
-        ready = self.ready()
-        extraction = extract(
-            items, ready.spaces, self.cache, ready.runtime, max_pixels=max_pixels, on_progress=on_progress
-        )
+        extraction = features_of(items, self.ready(), self.cache, max_pixels=max_pixels, on_progress=on_progress)
         errors = {s.path: s.reason for s in (*lost, *extraction.rejected)}
         rows: dict[str, np.ndarray] = {}
         if extraction.items:
@@ -129,23 +126,26 @@ class Predictor:
             notes=notes.get(name, ()),
         )
 
-    def ready(self) -> Frozen:
-        """The frozen backbone, set up exactly as this model was trained on it.
+    def ready(self) -> tuple[Frozen, ...]:
+        """The frozen backbones, set up exactly as this model was trained on them.
 
         Raises:
             BundleError: the model was trained on a feature file and cannot look at images.
         """
-        card = self.bundle.card
-        if card is None:
+        bundle = self.bundle
+        if not bundle.cards:
             raise BundleError(FEATURES_ONLY)
-        return frozen(
-            card,
-            self.bundle.build,
-            self.cache,
-            runtime=self.bundle.runtime if self.runtime == "auto" else self.runtime,
-            precision=self.bundle.precision,
-            views=self.bundle.views,
-            state_sha256=self.bundle.state_sha256,
+        return tuple(
+            frozen(
+                card,
+                partial(bundle.build, position),
+                self.cache,
+                runtime=bundle.runtime if self.runtime == "auto" else self.runtime,
+                precision=bundle.precision,
+                views=bundle.views,
+                state_sha256=state,
+            )
+            for position, (card, state) in enumerate(zip(bundle.cards, bundle.states, strict=True))
         )
 
     def predictions(self, manifest: Manifest, table: FeatureTable) -> Predictions:
@@ -236,4 +236,4 @@ def load(
     kept = None if cache is None else Path(_path(cache, "the cache folder"))
     bundle = read_bundle(Path(_path(run, "a run or bundle folder")))
     folder = cache_folder() if kept is None else kept
-    return Predictor(bundle, folder if bundle.card is None else _cache_or_temporary(folder), runtime)
+    return Predictor(bundle, folder if not bundle.cards else _cache_or_temporary(folder), runtime)

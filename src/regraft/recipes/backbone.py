@@ -69,8 +69,75 @@ def prepare_backbone(
     return ready
 
 
+def prepare_backbones(
+    name: str,
+    cache: Path,
+    clock: Clock,
+    listener: Listener,
+    *,
+    runtime: str,
+    precision: str,
+    views: str,
+    options: FileOptions = DEFAULTS,
+) -> tuple[Frozen, ...]:
+    """The backbones of a name such as `a+b`, each as `prepare_backbone` makes it.
+
+    Raises:
+        RegraftError: as `prepare_backbone`; or one is named twice.
+    """
+    names = backbone_names(name)
+    twice = next((one for n, one in enumerate(names) if one in names[:n]), None)
+    if twice is not None:
+        raise OptionError(f"backbone {name!r} names {twice} twice; its features would only stand there twice")
+    if len(names) > 1 and options != DEFAULTS and not any(one.startswith(PREFIX) for one in names):
+        # Options of a file are of the one file among them; a size is of all.
+        bare = replace(options, size=None)
+        if bare != DEFAULTS:
+            named(names[0], cache, options)
+    return tuple(
+        prepare_backbone(
+            one,
+            cache,
+            clock,
+            listener,
+            runtime=runtime,
+            precision=precision,
+            views=views,
+            options=options if len(names) == 1 or one.startswith(PREFIX) else replace(DEFAULTS, size=options.size),
+        )
+        for one in names
+    )
+
+
+def backbone_names(name: str) -> list[str]:
+    """The names in `a+b+c`; a plus that belongs to the path of a file or run stays where it is.
+
+    Raises:
+        OptionError: an empty name.
+    """
+    names: list[str] = []
+    rest = str(name).split("+")
+    while rest:
+        length = 1
+        if rest[0].startswith((PREFIX, RUN)):
+            lengths = range(len(rest), 1, -1)
+            length = next((n for n in lengths if _is_there("+".join(rest[:n]))), 1)
+        names.append("+".join(rest[:length]).strip())
+        rest = rest[length:]
+    if not all(names):
+        raise OptionError(f"backbone {name!r} has an empty name; expected one name, or several such as a+b")
+    return names
+
+
+def _is_there(name: str) -> bool:
+    place = split_name(name)[0] if name.startswith(PREFIX) else Path(name.removeprefix(RUN)).expanduser()
+    return place.exists()
+
+
 def short_name(name: str) -> str:
     """For the name of a run's folder: a file's or run's own name without its place."""
+    if len(names := backbone_names(name)) > 1:
+        return "+".join(map(short_name, names))
     if name.startswith(PREFIX):
         return split_name(name)[0].stem
     return Path(name.removeprefix(RUN)).name if name.startswith(RUN) else name
@@ -78,6 +145,8 @@ def short_name(name: str) -> str:
 
 def absolute_name(name: str) -> str:
     """The same backbone by a name that holds in any folder."""
+    if len(names := backbone_names(name)) > 1:
+        return "+".join(map(absolute_name, names))
     if name.startswith(PREFIX):
         path, architecture = split_name(name)
         return f"{PREFIX}{path.absolute()}{f'@{architecture}' if architecture else ''}"
@@ -139,9 +208,14 @@ def _at_size(
 
 def _of_run(place: Path) -> tuple[BackboneCard, Callable[[], Backbone], str | None]:
     bundle = read_bundle(place)
-    if bundle.card is None:
+    if not bundle.cards:
         raise BundleError(
             f"{place} was trained on a feature file and has no backbone. Name a run that was trained on images."
         )
+    if len(bundle.cards) > 1:
+        raise BundleError(
+            f"{place} has {len(bundle.cards)} backbones ({bundle.backbone}). Name those of them that you want, such as"
+            f" --backbone {bundle.backbone}"
+        )
     # Whoever looks at the new run must see where its backbone came from, not only what that one was made of.
-    return replace(bundle.card, name=f"{RUN}{place.absolute()}"), bundle.build, bundle.state_sha256
+    return replace(bundle.cards[0], name=f"{RUN}{place.absolute()}"), bundle.build, bundle.states[0]

@@ -21,8 +21,8 @@ class Begun:
     Attributes:
         options: of `train`.
         plan: the strategy.
-        gathered: the images with features of the pretrained backbone.
-        ready: that backbone.
+        gathered: the images with features of the pretrained backbones.
+        backbones: those backbones.
         cache: the cache folder.
         target: where the run will be.
         name: the run's name.
@@ -35,7 +35,7 @@ class Begun:
     options: dict[str, Any]
     plan: Strategy
     gathered: Gathered
-    ready: Frozen
+    backbones: tuple[Frozen, ...]
     cache: Path
     target: Path
     name: str

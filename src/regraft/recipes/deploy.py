@@ -9,10 +9,8 @@ import numpy as np
 
 from regraft.backbones.backbone import Backbone
 from regraft.backbones.cards import sha256
-from regraft.backbones.files import warnings
 from regraft.errors import RunExists
-from regraft.features.extract import extract
-from regraft.features.frozen import frozen
+from regraft.features.frozen import features_of, frozen
 from regraft.heads.calibration import temperature
 from regraft.heads.head import Fitted
 from regraft.recipes.catalogue import STRATEGIES
@@ -37,18 +35,18 @@ _WEIGHTS = "backbone.safetensors"
 
 def finish(begun: Begun, course: Course, engine: Engine, trained: Trained, probe: Fitted, folder: Path) -> Run:
     """Measure the best weights as any model is measured, compare with the probe, and write the run."""
-    ready, gathered, fitted, plain = _deployable(begun, course, trained, folder)
+    backbones, gathered, fitted, plain = _deployable(begun, course, trained, folder)
     kept, comparison = _compare(begun, trained, gathered, plain, probe, course.settings.metric)
     begun.listener.say(comparison)
     notes = (*begun.notes, comparison, *_caution(begun))
     if kept == begun.plan.name:
         measured = gathered
     else:
-        ready, fitted, measured = begun.ready, probe, begun.gathered
+        backbones, fitted, measured = begun.backbones, probe, begun.gathered
     outcome = measure_head(measured, fitted, begun.options["seed"], begun.clock, begun.listener, notes)
     if begun.options["tensorboard"]:
         _draw_confusion(folder, outcome, trained)
-    return _write(begun, course, engine, trained, outcome, ready, measured, kept, folder)
+    return _write(begun, course, engine, trained, outcome, backbones, measured, kept, folder)
 
 
 def _write(
@@ -57,12 +55,12 @@ def _write(
     engine: Engine,
     trained: Trained,
     outcome: Outcome,
-    ready: Frozen,
+    backbones: tuple[Frozen, ...],
     measured: Gathered,
     kept: str,
     folder: Path,
 ) -> Run:
-    from regraft.recipes.train import frozen_bundle, train
+    from regraft.recipes.train import frozen_bundle, joined_name, train, unfilled
 
     options = {**course.resolved, "run": begun.options["run"]}
     facts = {
@@ -70,11 +68,11 @@ def _write(
         "options": options,
         "strategy": kept,
         "asked_strategy": begun.plan.name,
-        "backbone": ready.card.name,
+        "backbone": joined_name(backbones),
         "selection": begun.plan.selection,
     }
     plan = STRATEGIES[kept]
-    bundle = frozen_bundle(measured, ready, outcome, plan)
+    bundle = frozen_bundle(measured, backbones, outcome, plan)
     finished = Finished(
         begun.name,
         facts,
@@ -82,7 +80,7 @@ def _write(
         outcome.fitted,
         outcome.predictions,
         outcome.evaluations,
-        (*warnings(ready.card), *outcome.notes),
+        (*unfilled(backbones), *outcome.notes),
         measured=measured,
         epochs=tuple(trained.progress.history),
         training=folder,
@@ -94,7 +92,7 @@ def _write(
     )
     overwrite = begun.options["overwrite"]
     try:
-        return write_run(finished, begun.target, bundle, ready, begun.clock, overwrite=overwrite)
+        return write_run(finished, begun.target, bundle, backbones, begun.clock, overwrite=overwrite)
     except RunExists as error:
         raise RunExists(
             f"{error} The trained weights are kept in {training_folder(begun.target)}: move the other run away and go"
@@ -102,7 +100,9 @@ def _write(
         ) from error
 
 
-def _deployable(begun: Begun, course: Course, trained: Trained, folder: Path) -> tuple[Frozen, Gathered, Fitted, Head]:
+def _deployable(
+    begun: Begun, course: Course, trained: Trained, folder: Path
+) -> tuple[tuple[Frozen, ...], Gathered, Fitted, Head]:
     """The trained network as frozen backbone, features to measure it on, its head, and that before a temperature."""
     from safetensors.torch import save_file
 
@@ -132,7 +132,8 @@ def _deployable(begun: Begun, course: Course, trained: Trained, folder: Path) ->
             runtime=begun.options["runtime"],
             state_sha256=digest,
         )
-    gathered = _features(begun, ready)
+    backbones = (ready,)
+    gathered = _features(begun, backbones)
     val = gathered.split("val")
     targets = np.array(val.manifest.targets(), np.int64)
     present = np.flatnonzero(np.bincount(course.train.targets, minlength=len(gathered.manifest.classes)))
@@ -140,23 +141,24 @@ def _deployable(begun: Begun, course: Course, trained: Trained, folder: Path) ->
     heat = temperature(plain.logits(val.table.features), targets)
     head = to_head(model.head, len(gathered.manifest.classes), present, heat)
     best = {"best_epoch": trained.best["epoch"], "temperature": heat}
-    return ready, gathered, Fitted(head, chosen={**course.chosen, **best}), plain
+    return backbones, gathered, Fitted(head, chosen={**course.chosen, **best}), plain
 
 
-def _features(begun: Begun, ready: Frozen) -> Gathered:
-    """Features by the trained network of the images that nothing was learnt from."""
+def _features(begun: Begun, backbones: tuple[Frozen, ...]) -> Gathered:
+    """Features by the trained networks of the images that nothing was learnt from."""
     manifest = begun.gathered.manifest
     items = tuple(item for item in manifest.items if item.split != "train")
     with begun.clock.phase("inference"):
-        found = extract(
+        found = features_of(
             items,
-            ready.spaces,
+            backbones,
             begun.cache,
-            ready.runtime,
             max_pixels=begun.options["max_pixels"],
             on_progress=begun.listener.progress,
         )
-    return Gathered(replace(manifest, items=found.items), found.table, begun.gathered.rejected, found)
+    return Gathered(
+        replace(manifest, items=found.items), found.table, begun.gathered.rejected, found, blocks=begun.gathered.blocks
+    )
 
 
 def _compare(

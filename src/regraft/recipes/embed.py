@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from regraft.backbones.recognise import FileOptions
 from regraft.data.decode import MAX_PIXELS
 from regraft.features.external import check_target, write_features
 from regraft.features.frozen import check_options
 from regraft.features.store import cache_folder, usable_cache
-from regraft.recipes.backbone import prepare_backbone
+from regraft.recipes.backbone import prepare_backbones
 from regraft.recipes.gather import Gathered, Source, check_numbers, gather, read_and_hash
 from regraft.recipes.listen import Clock, Listener
+
+if TYPE_CHECKING:
+    from regraft.features.frozen import Frozen
 
 _LISTENER = Listener()
 
@@ -49,7 +52,7 @@ def embed(
         data: A folder, a table, a meta list, or sample:textile.
         output: The .npz or .parquet file to write: keys, paths, labels, splits, groups, features (N, D).
         backbone: Which pretrained network, as `regraft backbones` lists them; or file:FILE[@ARCHITECTURE], a checkpoint
-            of your own; or run:RUN, the backbone of a run.
+            of your own; or run:RUN, the backbone of a run. a+b puts the features of several side by side.
         overwrite: Replace the file if it exists.
         views: flip averages the features of each image and its mirror image.
         precision: bf16 is faster on processors that have it, and gives other digits.
@@ -86,18 +89,26 @@ def embed(
     cache = usable_cache(cache_folder())
     source = Source(data, root, label, path_column, split_column, group_column)
     manifest, lost = read_and_hash(source, clock, listener, labelled=False)
-    ready = prepare_backbone(
+    ready = prepare_backbones(
         backbone, cache, clock, listener, runtime=runtime, precision=precision, views=views, options=own
     )
     found = gather(manifest, lost, ready, cache, clock, listener, max_pixels=max_pixels, max_rejected=max_rejected)
     if target is not None:
         about = {
-            "backbone": replace(ready.card, stages=()).to_dict(),
+            **_told(ready),
             "views": views,
-            "precision": ready.spaces[0].precision,
-            "runtime": ready.spaces[0].runtime,
+            "precision": ready[0].spaces[0].precision,
+            "runtime": ready[0].spaces[0].runtime,
             "fingerprints": list(found.table.fingerprints),
         }
         write_features(found.manifest.items, found.table, target, about, overwrite=overwrite)
         listener.say(f"wrote {target}: {len(found.manifest)} images, {found.table.features.shape[1]} features each")
     return found
+
+
+def _told(backbones: tuple[Frozen, ...]) -> dict[str, Any]:
+    """What a feature file says of its backbone, or of its backbones and how many features each has."""
+    cards = [replace(one.card, stages=()).to_dict() for one in backbones]
+    if len(cards) == 1:
+        return {"backbone": cards[0]}
+    return {"backbones": cards, "blocks": [one.card.feature_dim for one in backbones]}

@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from regraft.backbones.files import warnings
 from regraft.data.decode import MAX_PIXELS
@@ -21,6 +21,7 @@ from regraft.recipes.run import Finished, Run, choose_folder, command_line, writ
 
 if TYPE_CHECKING:
     from regraft.data.manifest import Manifest
+    from regraft.features.frozen import Frozen
     from regraft.inference.predictor import Predictor
 
 _LISTENER = Listener()
@@ -84,7 +85,7 @@ def evaluate(
     source = None if data is None else Source(data, root, label, path_column, split_column, group_column)
     if source is None and features is None and (home / "manifest.csv").is_file():
         source = Source(home / "manifest.csv")
-    ready = None
+    backbones: tuple[Frozen, ...] = ()
     if features is not None:
         gathered = gather_file(Path(features), source, clock, listener, max_rejected=max_rejected)
         _check_same_features(gathered, predictor, Path(features), listener)
@@ -98,19 +99,18 @@ def evaluate(
         manifest = replace(manifest, items=tuple(i for i in manifest.items if wanted in {i.split, EVERYTHING}))
         notes = _unknown_labels(manifest, predictor, listener)  # before the long part
         with clock.phase("backbone"):
-            ready = predictor.ready()
+            backbones = predictor.ready()
         where_to = predictor.cache, clock, listener
-        gathered = gather(manifest, lost, ready, *where_to, max_pixels=max_pixels, max_rejected=max_rejected)
+        gathered = gather(manifest, lost, backbones, *where_to, max_pixels=max_pixels, max_rejected=max_rejected)
     gathered = _part(gathered, wanted)
     seen = _count_seen(gathered.manifest, home)
     with clock.phase("evaluate"):
         predictions = predictor.predictions(gathered.manifest, gathered.table)
         evaluation = measure(predictions, split=wanted, seed=seed, seen=seen)
-    if predictor.bundle.card is not None:
-        unfilled = warnings(predictor.bundle.card)
-        notes = [*unfilled, *notes]
-        for warning in unfilled:
-            listener.warn(warning)
+    unfilled = [warning for card in predictor.bundle.cards for warning in warnings(card)]
+    notes = [*unfilled, *notes]
+    for warning in unfilled:
+        listener.warn(warning)
     listener.say(evaluation.sentence())
     if evaluation.caution:
         listener.warn(evaluation.caution)
@@ -119,28 +119,29 @@ def evaluate(
         "options": options,
         "model": str(where),
         "strategy": predictor.bundle.facts.get("strategy", ""),
-        "backbone": None if predictor.bundle.card is None else predictor.bundle.card.name,
+        "backbone": predictor.bundle.backbone,
         "selection": "",
     }
     parts = {wanted: predictions}, {wanted: evaluation}
     finished = Finished(target.name, facts, gathered, None, *parts, notes=(), left_out=tuple(notes))
-    return write_run(finished, target, None, ready, clock, overwrite=overwrite)
+    return write_run(finished, target, None, backbones, clock, overwrite=overwrite)
 
 
 def _check_same_features(gathered: Gathered, predictor: Predictor, features: Path, listener: Listener) -> None:
     """Features of another network or view have the same shape and mean something else."""
     bundle, about = predictor.bundle, gathered.about
     trained_on = bundle.facts.get("features") or {}
-    if bundle.card is not None:
-        card = bundle.card.to_dict()
-        trained_on = {"backbone": card, "views": bundle.views, "precision": bundle.precision}
+    if bundle.cards:
+        cards = [card.to_dict() for card in bundle.cards]
+        trained_on = {"backbones": cards, "views": bundle.views, "precision": bundle.precision}
     if not about or not trained_on:
         listener.warn(f"{features} does not say what computed it: nothing shows that it fits this model")
         return
     for name in ("architecture", "weights_sha256", "preprocessing"):
-        ours, theirs = (json.dumps(x.get("backbone", {}).get(name), sort_keys=True) for x in (trained_on, about))
+        both = [_cards(trained_on), _cards(about)]
+        ours, theirs = (json.dumps([card.get(name) for card in cards], sort_keys=True) for cards in both)
         if ours != theirs:
-            theirs, ours = (x.get("backbone", {}).get("name") for x in (about, trained_on))
+            ours, theirs = ("+".join(str(card.get("name")) for card in cards) for cards in both)
             raise DataError(
                 f"{features} holds features of {theirs}, but the model was trained on those of {ours} ({name} differs):"
                 f" compute them with regraft embed --backbone {ours}"
@@ -151,6 +152,11 @@ def _check_same_features(gathered: Gathered, predictor: Predictor, features: Pat
                 f"{features} was computed with {name} {about.get(name)}, the model was trained with"
                 f" {trained_on.get(name)}: compute it again with --{name} {trained_on.get(name)}"
             )
+
+
+def _cards(about: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a feature file, or a model trained on one, says of its backbones."""
+    return about["backbones"] if "backbones" in about else [about.get("backbone", {})]
 
 
 def _which(manifest: Manifest, split: str) -> str:

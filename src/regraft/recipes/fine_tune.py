@@ -105,7 +105,7 @@ def _identity(begun: Begun, course: Course) -> dict[str, Any]:
     options = {name: str(value) for name, value in course.resolved.items() if name not in free}
     return {
         "manifest_sha256": begun.gathered.manifest.sha256(),
-        "weights_sha256": begun.ready.spaces[0].weights_sha256,
+        "weights_sha256": "+".join(one.spaces[0].weights_sha256 for one in begun.backbones),
         "augment": "none" if course.augment is None else course.augment.fingerprint(),
         "options_sha256": hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest(),
     }
@@ -125,7 +125,7 @@ def _state_to_resume(begun: Begun, course: Course, folder: Path) -> State | None
     if state is not None:
         whats = {
             "manifest_sha256": f"the images or labels of {begun.gathered.manifest.source}",
-            "weights_sha256": f"the weights of {begun.ready.card.name}",
+            "weights_sha256": f"the weights of {' and '.join(one.card.name for one in begun.backbones)}",
             "augment": "the augmentation",
             "options_sha256": f"the options in {folder / CONFIG}",
         }
@@ -154,9 +154,8 @@ def prepare(options: dict[str, Any], listener: Listener) -> tuple[Course, Engine
     asked, plan, clock = SimpleNamespace(**whole), find_strategy(whole["strategy"]), Clock.start(listener)
     own = check(asked, whole, plan)
     cache = usable_cache(cache_folder())
-    ready, gathered = gather_parts(asked, plan, source_of(asked), own, cache, clock, listener)
-    assert ready is not None
-    begun = Begun(whole, plan, gathered, ready, cache, Path(), "", (), None, clock, listener)
+    backbones, gathered = gather_parts(asked, plan, source_of(asked), own, cache, clock, listener)
+    begun = Begun(whole, plan, gathered, backbones, cache, Path(), "", (), None, clock, listener)
     begun, _ = _with_validation(begun)
     from regraft.training.engine import start_engine
 
@@ -169,7 +168,7 @@ def _course(begun: Begun, engine: Engine, probe: Fitted) -> Course:
         SimpleNamespace(**begun.options),
         begun.plan.name,
         begun.gathered.manifest,
-        begun.ready,
+        begun.backbones[0],
         probe.head if begun.plan.name == "lp-ft" else None,  # type: ignore[arg-type]
         begun.cache,
         engine,

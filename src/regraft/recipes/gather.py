@@ -11,7 +11,8 @@ from regraft.data.manifest import Manifest, Skipped, check_not_empty, hash_items
 from regraft.data.read import read_data
 from regraft.errors import DataError, OptionError, TooManyRejected
 from regraft.features.external import read_features
-from regraft.features.extract import Extraction, extract
+from regraft.features.extract import Extraction
+from regraft.features.frozen import features_of
 from regraft.features.runtime import cores
 from regraft.features.table import FeatureTable
 
@@ -76,6 +77,7 @@ class Gathered:
         rejected: images that could not be decoded.
         extraction: counts, notes and times; None where features came from a file.
         about: what the writer of a feature file said of the features.
+        blocks: widths of the features of several backbones that stand side by side; one or none for one.
     """
 
     manifest: Manifest
@@ -83,6 +85,7 @@ class Gathered:
     rejected: tuple[Skipped, ...]
     extraction: Extraction | None
     about: dict[str, Any] = field(default_factory=dict)
+    blocks: tuple[int, ...] = ()
 
     def take(self, rows: Sequence[int]) -> Gathered:
         """Some of the images, by position."""
@@ -132,7 +135,7 @@ def read_and_hash(
 def gather(
     manifest: Manifest,
     lost: Sequence[Skipped],
-    ready: Frozen,
+    backbones: Sequence[Frozen],
     cache: Path,
     clock: Clock,
     listener: Listener,
@@ -145,25 +148,20 @@ def gather(
     Raises:
         TooManyRejected: more than the share `max_rejected` of the images could not be read.
     """
-    found = extract(
-        manifest.items,
-        ready.spaces,
-        cache,
-        ready.runtime,
-        max_pixels=max_pixels,
-        on_progress=listener.progress,
-    )
+    found = features_of(manifest.items, backbones, cache, max_pixels=max_pixels, on_progress=listener.progress)
     decode = found.decode_seconds / cores()  # its share of the wall time, which it divides with inference
     clock.add("decode", decode)
     clock.add("inference", max(0.0, found.seconds - decode))
     rejected = (*lost, *found.rejected)
-    again = len(found.items) - found.from_store - found.computed
+    again = len(found.items) * len(backbones) - found.from_store - found.computed
     listener.say(
-        f"features of {len(found.items)} images: {found.from_store} from the store, {found.computed} computed"
+        f"features of {len(found.items)} images{f' by {len(backbones)} backbones' if len(backbones) > 1 else ''}:"
+        f" {found.from_store} from the store, {found.computed} computed"
         + (f", {again} identical to another" if again > 0 else "")
     )
     check_rejected(rejected, len(manifest) + len(lost), max_rejected, listener)
-    return Gathered(replace(manifest, items=found.items), found.table, rejected, found)
+    blocks = tuple(one.card.feature_dim for one in backbones)
+    return Gathered(replace(manifest, items=found.items), found.table, rejected, found, blocks=blocks)
 
 
 def check_rejected(rejected: Sequence[Skipped], total: int, max_rejected: float, listener: Listener) -> None:
@@ -203,7 +201,7 @@ def gather_file(
                     f"{features} has no labels. Add an array `labels` (N,), or name the labelled data as well."
                 )
         listener.say(f"features of {len(labelled)} images from {features}, {file.table.features.shape[1]} wide")
-        return Gathered(file.manifest, file.table, (), None, file.about).take(labelled)
+        return Gathered(file.manifest, file.table, (), None, file.about, _blocks(file.about)).take(labelled)
     manifest, lost = read_and_hash(source, clock, listener, labelled=True)
     check_rejected(lost, len(manifest) + len(lost), max_rejected, listener)
     with clock.phase("read"):
@@ -218,7 +216,12 @@ def gather_file(
         order = [row[str(item.key)] for item in manifest.items]
     table = FeatureTable(tuple(str(i.key) for i in manifest.items), file.table.features[order], file.table.fingerprints)
     listener.say(f"features of {len(manifest)} images from {features}, {file.table.features.shape[1]} wide")
-    return Gathered(manifest, table, tuple(lost), None, file.about)
+    return Gathered(manifest, table, tuple(lost), None, file.about, _blocks(file.about))
+
+
+def _blocks(about: dict[str, Any]) -> tuple[int, ...]:
+    """Widths of several backbones' features in a file of ours."""
+    return tuple(about.get("blocks") or ())
 
 
 def warn_of_leaks(manifest: Manifest, listener: Listener) -> list[str]:

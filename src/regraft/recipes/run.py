@@ -24,6 +24,7 @@ import itertools
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 from collections import defaultdict
@@ -41,7 +42,7 @@ from regraft.recipes.show import labelled_batch
 from regraft.recipes.workplace import CONFIG, LOGS, training_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from regraft.data.manifest import Skipped
     from regraft.evaluation.predictions import Predictions
@@ -133,7 +134,7 @@ class Finished:
     engine: dict[str, str] = field(default_factory=dict)
 
 
-_BUNDLE_FILES = {"backbone.safetensors", "bundle.json", "head.safetensors"}
+_BUNDLE_FILES = re.compile(r"backbone(-\d+)?\.safetensors|bundle\.json|head\.safetensors|guard\.safetensors")
 
 
 def choose_folder(run: str | os.PathLike[str] | None, name: str, *, overwrite: bool) -> Path:
@@ -169,7 +170,7 @@ def is_run(folder: Path) -> bool:
     names = {path.name for path in folder.iterdir()}
     bundle = folder / "bundle"
     inside = {path.name for path in bundle.iterdir()} if bundle.is_dir() else set()
-    return "metrics.json" in names and names <= FILES and inside <= _BUNDLE_FILES
+    return "metrics.json" in names and names <= FILES and all(map(_BUNDLE_FILES.fullmatch, inside))
 
 
 def command_line(verb: Callable[..., Any], options: dict[str, Any]) -> str:
@@ -200,7 +201,7 @@ def write_run(
     finished: Finished,
     target: Path,
     bundle: Bundle | None,
-    ready: Frozen | None,
+    backbones: Sequence[Frozen],
     clock: Clock,
     *,
     overwrite: bool,
@@ -213,7 +214,7 @@ def write_run(
     while True:
         try:
             with atomic_folder(target, overwrite=overwrite) as folder:
-                metrics = _fill(folder, finished, bundle, ready, clock)
+                metrics = _fill(folder, finished, bundle, backbones, clock)
             break
         except RunExists:
             if finished.facts["options"].get("run") is not None:
@@ -223,7 +224,7 @@ def write_run(
 
 
 def _fill(
-    folder: Path, finished: Finished, bundle: Bundle | None, ready: Frozen | None, clock: Clock
+    folder: Path, finished: Finished, bundle: Bundle | None, backbones: Sequence[Frozen], clock: Clock
 ) -> dict[str, Any]:
     manifest, evaluations = finished.gathered.manifest, finished.evaluations
     headline = next(iter(evaluations.values()))
@@ -239,7 +240,7 @@ def _fill(
             _take_training(finished.training, folder)
         if bundle is not None:
             facts = {**bundle.facts, **shared, "metrics": {k: e.to_json() for k, e in evaluations.items()}}
-            write_bundle(replace(bundle, facts=facts), folder / "bundle", None if ready is None else ready.weights)
+            write_bundle(replace(bundle, facts=facts), folder / "bundle", [one.weights for one in backbones])
         config = {
             **finished.facts,
             **shared,
@@ -248,7 +249,7 @@ def _fill(
             "working_folder": str(Path.cwd()),
         }
         _write_json(folder / "config.json", config)
-    _write_report(folder / "report.html", finished, ready, clock)
+    _write_report(folder / "report.html", finished, backbones, clock)
     metrics = {
         **headline.to_json(),
         "strategy": finished.facts["strategy"],
@@ -300,7 +301,7 @@ def _write_predictions(target: Path, parts: dict[str, Predictions]) -> None:
     write_text(target, buffer.getvalue())
 
 
-def _write_report(target: Path, finished: Finished, ready: Frozen | None, clock: Clock) -> None:
+def _write_report(target: Path, finished: Finished, backbones: Sequence[Frozen], clock: Clock) -> None:
     from regraft.evaluation.report.content import Report
     from regraft.evaluation.report.pictures import make_pictures
     from regraft.evaluation.report.sections import gallery
@@ -334,8 +335,8 @@ def _write_report(target: Path, finished: Finished, ready: Frozen | None, clock:
             rejected=gathered.rejected,
             decode_notes=_decode_notes(gathered),
             timings=clock.rounded(),
-            environment=_environment(ready, measured) | finished.engine,
-            backbone=None if ready is None else ready.card,
+            environment=_environment(backbones, measured) | finished.engine,
+            backbones=tuple(one.card for one in backbones),
             batch=batch,
             features=(measured.split(split) if split in SPLITS else measured).table.features,
             epochs=finished.epochs,
@@ -354,16 +355,17 @@ def _decode_notes(gathered: Gathered) -> tuple[DecodeNote, ...]:
     return tuple(DecodeNote(note, len(where), tuple(where[:3])) for note, where in ranked)
 
 
-def _environment(ready: Frozen | None, gathered: Gathered) -> dict[str, str]:
+def _environment(backbones: Sequence[Frozen], gathered: Gathered) -> dict[str, str]:
     facts = versions()
-    if ready is not None and gathered.extraction is not None:
-        space = ready.spaces[0]
+    if backbones and gathered.extraction is not None:
+        space, views = backbones[0].spaces[0], len(backbones[0].spaces)
         facts |= {
             "runtime": f"{space.runtime}, {space.precision}",
             "features": f"{gathered.extraction.from_store} from the store, {gathered.extraction.computed} computed",
-            "conversion": ready.conversion,
-            "views": "each image and its mirror image, averaged" if len(ready.spaces) > 1 else "each image as it is",
+            "conversion": "; ".join(dict.fromkeys(one.conversion for one in backbones)),
+            "views": "each image and its mirror image, averaged" if views > 1 else "each image as it is",
         }
-        if ready.card.checkpoint:
-            facts["weights file"] = "; ".join(told(ready.card))
+        for one in backbones:
+            if one.card.checkpoint:
+                facts[f"weights file of {one.card.name}"] = "; ".join(told(one.card))
     return facts

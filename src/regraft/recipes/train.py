@@ -19,7 +19,7 @@ from regraft.features.frozen import check_options
 from regraft.features.store import cache_folder, usable_cache
 from regraft.features.table import VIEWS
 from regraft.inference.bundle import Bundle
-from regraft.recipes.backbone import prepare_backbone, short_name
+from regraft.recipes.backbone import prepare_backbones, short_name
 from regraft.recipes.catalogue import Strategy
 from regraft.recipes.catalogue import strategy as find_strategy
 from regraft.recipes.config import merge, read_config
@@ -40,7 +40,7 @@ from regraft.recipes.training_options import TRAINING, check_training
 from regraft.recipes.workplace import check_free, resumed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from regraft.data.manifest import Manifest
     from regraft.features.frozen import Frozen
@@ -115,7 +115,7 @@ def train(
         data: A folder with one folder of images a class (also within train, val, test), a table (CSV, TSV,
             Parquet), a meta list, or sample:textile. May be left out with --features, --config or --resume.
         backbone: Which pretrained network, as `regraft backbones` lists them; or file:FILE[@ARCHITECTURE], a checkpoint
-            of your own; or run:RUN, the backbone of a run.
+            of your own; or run:RUN, the backbone of a run. a+b puts the features of several side by side.
         strategy: On frozen features: linear-probe, svm, svm-linear, svm-rbf, naive-bayes, knn or mlp-head. Training
             the network: finetune, lp-ft, partial, gradual, lora or scratch.
         run: The folder to leave the run in; by default a new one below `runs`.
@@ -208,16 +208,16 @@ def _train(options: dict[str, Any], resume: Path | None, listener: Listener) -> 
         if plan.trains and resume is None:
             check_free(target, overwrite=asked.overwrite)
         cache = usable_cache(cache_folder())
-        ready, gathered = gather_parts(asked, plan, source, own, cache, clock, listener)
+        backbones, gathered = gather_parts(asked, plan, source, own, cache, clock, listener)
     _check_trainable(gathered.manifest)
     listener.say(f"splits: {gathered.manifest.split_note}")
     notes = tuple(warn_of_leaks(gathered.manifest, listener))
-    if plan.trains and ready is not None:
+    if plan.trains:
         from regraft.recipes.begun import Begun
         from regraft.recipes.fine_tune import fine_tune
 
         options["run"] = target
-        begun = Begun(options, plan, gathered, ready, cache, target, name, notes, resume, clock, listener)
+        begun = Begun(options, plan, gathered, backbones, cache, target, name, notes, resume, clock, listener)
         return fine_tune(begun, engine)
     fitted = fit_head(gathered, plan, asked.seed, clock, listener)
     outcome = measure_head(gathered, fitted, asked.seed, clock, listener, notes)
@@ -225,13 +225,13 @@ def _train(options: dict[str, Any], resume: Path | None, listener: Listener) -> 
         "command": command_line(train, options),
         "options": options,
         "strategy": plan.name,
-        "backbone": None if ready is None else ready.card.name,
+        "backbone": joined_name(backbones),
         "selection": plan.selection,
     }
-    notes = outcome.notes if ready is None else (*warnings(ready.card), *outcome.notes)
+    notes = (*unfilled(backbones), *outcome.notes)
     finished = Finished(name, facts, gathered, outcome.fitted, outcome.predictions, outcome.evaluations, notes)
-    bundle = frozen_bundle(gathered, ready, outcome, plan)
-    return write_run(finished, target, bundle, ready, clock, overwrite=asked.overwrite)
+    bundle = frozen_bundle(gathered, backbones, outcome, plan)
+    return write_run(finished, target, bundle, backbones, clock, overwrite=asked.overwrite)
 
 
 def source_of(asked: SimpleNamespace) -> Source | None:
@@ -310,20 +310,20 @@ def gather_parts(
     cache: Path,
     clock: Clock,
     listener: Listener,
-) -> tuple[Frozen | None, Gathered]:
-    """The images with features of the frozen backbone, divided into splits."""
+) -> tuple[tuple[Frozen, ...], Gathered]:
+    """The images with features of the frozen backbones, divided into splits."""
     if asked.features is not None:
         file = Path(asked.features)
         gathered = gather_file(file, source, clock, listener, max_rejected=asked.max_rejected)
         divided = make_splits(gathered.manifest, seed=asked.seed, resplit=asked.resplit)
-        return None, replace(gathered, manifest=divided)
+        return (), replace(gathered, manifest=divided)
     assert source is not None
     manifest, lost = read_and_hash(source, clock, listener, labelled=True)
     check_rejected(lost, len(manifest) + len(lost), asked.max_rejected, Listener())
     # What cannot be split or learnt from is refused before the long part.
     divided = make_splits(manifest, seed=asked.seed, resplit=asked.resplit)
     _check_trainable(divided)
-    ready = prepare_backbone(
+    backbones = prepare_backbones(
         asked.backbone,
         cache,
         clock,
@@ -334,10 +334,10 @@ def gather_parts(
         options=own,
     )
     limits = {"max_pixels": asked.max_pixels, "max_rejected": asked.max_rejected}
-    gathered = gather(manifest, lost, ready, cache, clock, listener, **limits)
+    gathered = gather(manifest, lost, backbones, cache, clock, listener, **limits)
     if len(gathered.manifest) < len(manifest):  # some could not be decoded: divide what is left
         divided = make_splits(gathered.manifest, seed=asked.seed, resplit=asked.resplit)
-    return ready, replace(gathered, manifest=divided)
+    return backbones, replace(gathered, manifest=divided)
 
 
 def _name(
@@ -348,7 +348,7 @@ def _name(
 ) -> str:
     what = str(data).removeprefix("sample:") if data is not None else str(features or "data")
     parts = [Path(what).resolve().stem or "data", short_name(backbone) if features is None else "features", plan.name]
-    return "-".join("".join(c if c.isalnum() or c in "._-" else "_" for c in part) for part in parts)
+    return "-".join("".join(c if c.isalnum() or c in "._-+" else "_" for c in part) for part in parts)
 
 
 def _check_trainable(manifest: Manifest) -> None:
@@ -374,15 +374,26 @@ def _check_trainable(manifest: Manifest) -> None:
         )
 
 
-def frozen_bundle(gathered: Gathered, ready: Frozen | None, outcome: Outcome, plan: Strategy) -> Bundle:
+def joined_name(backbones: Sequence[Frozen]) -> str | None:
+    """The name by which the backbones are asked for together; None for features from a file."""
+    return "+".join(one.card.name for one in backbones) or None
+
+
+def unfilled(backbones: Sequence[Frozen]) -> list[str]:
+    """What their weights files left unfilled, in sentences."""
+    return [warning for one in backbones for warning in warnings(one.card)]
+
+
+def frozen_bundle(gathered: Gathered, backbones: Sequence[Frozen], outcome: Outcome, plan: Strategy) -> Bundle:
     """The bundle of a head on frozen features."""
+    space = backbones[0].spaces[0] if backbones else None
     return Bundle(
         classes=gathered.manifest.classes,
         head=outcome.fitted.head,
-        card=None if ready is None else ready.card,
-        views="flip" if ready is not None and len(ready.spaces) > 1 else "none",
-        precision="f32" if ready is None else ready.spaces[0].precision,
-        runtime="none" if ready is None else ready.spaces[0].runtime,
+        cards=tuple(one.card for one in backbones),
+        views="flip" if backbones and len(backbones[0].spaces) > 1 else "none",
+        precision="f32" if space is None else space.precision,
+        runtime="none" if space is None else space.runtime,
         feature_dim=gathered.table.features.shape[1],
         facts={"strategy": plan.name, "chosen": outcome.fitted.chosen, "features": gathered.about},
     )

@@ -109,7 +109,7 @@ def report_of(classes, n=60, seed=0, strength=1.5, **changes):
         "decode_notes": (DecodeNote("turned upright", 3, ("data/train/a.jpg",)),),
         "timings": {"import": 0.31, "decode and inference": 2.84, "fit": 0.4},
         "environment": {"regraft": "0.1.0", "runtime": "OpenVINO f32"},
-        "backbone": CARD,
+        "backbones": (CARD,),
     }
     return Report(**{**values, **changes})
 

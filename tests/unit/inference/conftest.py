@@ -27,7 +27,7 @@ def write(tmp_path, features):
         values = {
             "classes": CLASSES,
             "head": heads.fit(head, features.X, features.y, 3).head,
-            "card": None,
+            "cards": (),
             "views": "none",
             "precision": "f32",
             "runtime": "none",
@@ -35,7 +35,7 @@ def write(tmp_path, features):
             "facts": {"strategy": head, "chosen": {"log_loss": 0.1, 5: (1, None)}, "metrics": {"nan": float("nan")}},
         }
         bundle = Bundle(**{**values, **changes})
-        write_bundle(bundle, tmp_path / folder, None)
+        write_bundle(bundle, tmp_path / folder, [])
         return tmp_path / folder, bundle
 
     return build

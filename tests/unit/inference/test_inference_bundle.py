@@ -115,12 +115,12 @@ def test_an_edit_is_noticed(write, change):
         (lambda c: c.update(sha256=7), "'sha256' is not"),
         (lambda c: c["sha256"].clear(), "no checksum of head.safetensors"),
         (lambda c: c["sha256"].update({"../x": "0"}), "does not belong"),
-        (lambda c: c.update(backbone=[]), "does not describe a backbone"),
-        (lambda c: c.update(backbone="resnet"), "does not describe a backbone"),
-        (lambda c: c.update(backbone={"name": "x"}), "does not describe a backbone"),
-        (lambda c: c.update(backbone={**CARD.to_dict(), "feature_dim": 64}), "gives 64 features"),
-        (lambda c: c.update(backbone=CARD.to_dict()), "no checksum of backbone.safetensors"),
-        (lambda c: c.update(format=2), "bundle format 2; this Regraft reads 1"),
+        (lambda c: c.update(backbones=[[]]), "does not describe a backbone"),
+        (lambda c: c.update(backbones="resnet"), "'backbones' is not a list"),
+        (lambda c: c.update(backbones=[{"name": "x"}]), "does not describe a backbone"),
+        (lambda c: c.update(backbones=[{**CARD.to_dict(), "feature_dim": 64}]), "gives 64 features"),
+        (lambda c: c.update(backbones=[CARD.to_dict()]), "no checksum of backbone.safetensors"),
+        (lambda c: c.update(format=3), "bundle format 3; this Regraft reads up to 2"),
         (lambda c: c.update(format=[1]), "which format"),
     ],
 )
@@ -182,3 +182,23 @@ def test_its_text_is_one_short_line(write):
     folder, bundle = write()
     assert repr(bundle) == "Bundle(linear-probe on a feature file, 3 classes)"
     assert repr(read_bundle(folder)) == f"Bundle(linear-probe on a feature file, 3 classes, {str(folder)!r})"
+
+
+def test_bundles_of_the_first_format_are_read(write):
+    folder, bundle = write()
+    edit(folder, lambda c: (c.update(format=1, backbone=None), c.pop("backbones")))
+    found = read_bundle(folder)
+    assert found.cards == ()
+    assert found.head.arrays().keys() == bundle.head.arrays().keys()
+    edit(folder, lambda c: c.update(backbone={**CARD.to_dict(), "feature_dim": 64}))
+    assert re.search("gives 64 features", refusal(folder))
+
+
+def test_features_of_several_backbones_add_up(write):
+    folder, _ = write()
+    halves = [{**CARD.to_dict(), "feature_dim": 5}, {**CARD.to_dict(), "feature_dim": 6}]
+    edit(folder, lambda c: c.update(backbones=halves))
+    assert re.search("gives 5 and 6 features, but its 'feature_dim' is 12", refusal(folder))
+    halves[1]["feature_dim"] = 7
+    edit(folder, lambda c: c.update(backbones=halves))
+    assert re.search("no checksum of backbone(-2)?.safetensors", refusal(folder))

@@ -70,7 +70,7 @@ def test_a_bundle_predicts_what_the_network_says(tmp_path, network, architecture
         Image.fromarray(rng.integers(0, 256, (200, 240, 3), dtype=np.uint8)).save(tmp_path / name)
     predictor = regraft.load(folder)
     answers = predictor.predict([tmp_path / "one.png", tmp_path / "two.png"])
-    preprocessing = predictor.bundle.card.preprocessing
+    preprocessing = predictor.bundle.cards[0].preprocessing
     for answer in answers:
         pixels = preprocessing(Image.open(answer.path).convert("RGB"))
         images = torch.from_numpy(preprocessing.normalise(pixels[None]))
@@ -87,7 +87,7 @@ def test_what_training_left_can_be_loaded_as_a_network(tmp_path):
     network = regraft.load_model(run)
     predictor = regraft.load(run)
     image = next((tmp_path / "photos").rglob("*.jpg"))
-    preprocessing = predictor.bundle.card.preprocessing
+    preprocessing = predictor.bundle.cards[0].preprocessing
     images = torch.from_numpy(preprocessing.normalise(preprocessing(Image.open(image).convert("RGB"))[None]))
     (answer,) = predictor.predict(image)
     probabilities = _logits(network, images).softmax(1)[0].numpy()

@@ -121,7 +121,7 @@ def test_load_keeps_features_elsewhere_when_the_cache_is_a_file(write, tmp_path,
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("REGRAFT_CACHE_DIR", str(tmp_path / "file"))
     bundle = load(folder).bundle
-    monkeypatch.setattr(predictor, "read_bundle", lambda _: replace(bundle, card=object()))
+    monkeypatch.setattr(predictor, "read_bundle", lambda _: replace(bundle, cards=(object(),)))
     cache = load(folder).cache
     assert cache.is_dir()
     assert cache != tmp_path / "file"

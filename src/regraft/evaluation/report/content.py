@@ -55,7 +55,7 @@ class Report:
         decode_notes: what decoding did to images.
         timings: seconds for each part of the work, in order of time.
         environment: versions, precision, runtime, rows taken from the store: name to value.
-        backbone: the card of the backbone.
+        backbones: the cards of the backbones.
         batch: path and label of some training images, for the grid.
         features: (N, D), one row for each row of `predictions`, for the map.
     """
@@ -79,6 +79,6 @@ class Report:
     decode_notes: tuple[DecodeNote, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
-    backbone: BackboneCard | None = None
+    backbones: tuple[BackboneCard, ...] = ()
     batch: tuple[tuple[str, str | None], ...] = ()
     features: NDArray[np.float32] | None = None
