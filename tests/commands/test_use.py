@@ -129,7 +129,7 @@ def test_bundle_holds_no_pickle_and_tells_everything(trained):
         "backbone.safetensors",
     }
     facts = json.loads((trained / "bundle" / "bundle.json").read_text())
-    assert facts["backbone"]["preprocessing"]["size"] == [224, 224]
+    assert facts["backbones"][0]["preprocessing"]["size"] == [224, 224]
     assert facts["facts"]["manifest_sha256"]
     assert facts["facts"]["metrics"]["test"]["accuracy"] >= 0
     assert facts["facts"]["versions"]["regraft"] == package.__version__

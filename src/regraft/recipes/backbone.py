@@ -120,7 +120,7 @@ def backbone_names(name: str) -> list[str]:
     while rest:
         length = 1
         if rest[0].startswith((PREFIX, RUN)):
-            lengths = range(len(rest), 1, -1)
+            lengths = range(1, len(rest) + 1)
             length = next((n for n in lengths if _is_there("+".join(rest[:n]))), 1)
         names.append("+".join(rest[:length]).strip())
         rest = rest[length:]

@@ -11,7 +11,6 @@ from regraft.data.manifest import Manifest, Skipped, check_not_empty, hash_items
 from regraft.data.read import read_data
 from regraft.errors import DataError, OptionError, TooManyRejected
 from regraft.features.external import read_features
-from regraft.features.extract import Extraction
 from regraft.features.frozen import features_of
 from regraft.features.runtime import cores
 from regraft.features.table import FeatureTable
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    from regraft.features.extract import Extraction
     from regraft.features.frozen import Frozen
     from regraft.recipes.listen import Clock, Listener
 

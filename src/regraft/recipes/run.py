@@ -180,8 +180,11 @@ def command_line(verb: Callable[..., Any], options: dict[str, Any]) -> str:
         value = options.get(name, parameter.default)
         if value is None or value == parameter.default:
             continue
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            words.append(f"--{name.replace('_', '-')}")
+        flag = [f"--{name.replace('_', '-')}"] if parameter.kind is inspect.Parameter.KEYWORD_ONLY else []
+        if isinstance(value, list):  # an option that is repeated
+            words += [word for one in value for word in (*flag, str(one))]
+            continue
+        words += flag
         if value is not True:
             values = value if isinstance(value, tuple) else (value,)
             words += [os.fspath(one) if isinstance(one, os.PathLike) else str(one) for one in values]

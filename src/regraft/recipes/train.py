@@ -61,6 +61,8 @@ def train(
     precision: Literal["auto", "f32", "bf16"] = "auto",
     runtime: Literal["auto", "openvino", "torch"] = "auto",
     unfreeze_from: str | None = None,
+    freeze: str | None = None,
+    task_weights: Literal["equal", "uncertainty"] = "equal",
     epochs: int | None = None,
     budget: str | None = None,
     lr: float | Literal["auto"] = "auto",
@@ -96,7 +98,7 @@ def train(
     size: int | None = None,
     features: str | os.PathLike[str] | None = None,
     root: str | os.PathLike[str] | None = None,
-    label: str | None = None,
+    label: str | list[str] | None = None,
     path_column: str | None = None,
     split_column: str | None = None,
     group_column: str | None = None,
@@ -128,6 +130,9 @@ def train(
             and for every number in the report, and bf16 in training where the processor has it.
         runtime: What runs a frozen backbone; auto takes CUDA where there is one, else OpenVINO.
         unfreeze_from: The first stage that partial trains, as `regraft backbones NAME` lists them.
+        freeze: Of several backbones that are trained together, which stay as they are: names separated by commas.
+        task_weights: Of several tasks that train the network, how their losses are weighed: alike, or by learned
+            uncertainty.
         epochs: Passes over the training images (less what does not fill a batch); by default as suits their number.
         budget: Train for about so long: 90s, 10m, 2h. Epochs follow from the measured speed.
         lr: Peak learning rate of the backbone; the head's and the earlier layers' follow from it.
@@ -164,7 +169,9 @@ def train(
         size: Side of the input in pixels, where not that of the weights.
         features: Train on this feature file (.npz, .parquet) instead of running a backbone.
         root: Where the relative paths of a table or list start; its own folder by default.
-        label: The table's column with the labels.
+        label: The table's column with the labels. Given several times, each column is a task of its own, told apart by
+            one head each; COLUMN:regression is a number, COLUMN:multilabel a list of labels or several columns of 0/1
+            (a,b,c:multilabel).
         path_column: The table's column with the paths.
         split_column: The table's column with train, val, test.
         group_column: The table's column with groups, such as patients, that must not straddle splits.
@@ -234,11 +241,16 @@ def _train(options: dict[str, Any], resume: Path | None, listener: Listener) -> 
     return write_run(finished, target, bundle, backbones, clock, overwrite=asked.overwrite)
 
 
+def one_label(label: str | list[str] | None) -> str | None:
+    """The one column of labels, which may stand in a list."""
+    return label[0] if isinstance(label, list) and label else label  # type: ignore[return-value]
+
+
 def source_of(asked: SimpleNamespace) -> Source | None:
     """The data that was named, and how to read it."""
     if asked.data is None:
         return None
-    return Source(asked.data, asked.root, asked.label, asked.path_column, asked.split_column, asked.group_column)
+    return Source(asked.data, asked.root, one_label(asked.label), asked.path_column, asked.split_column, asked.group_column)
 
 
 def check(asked: SimpleNamespace, options: dict[str, Any], plan: Strategy) -> FileOptions:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 TRAINING = (
     "unfreeze_from",
+    "freeze",
+    "task_weights",
     "epochs",
     "budget",
     "lr",
