@@ -30,10 +30,13 @@ if TYPE_CHECKING:
     from regraft.features.external import read_features
     from regraft.inference.model_files import load_model, save_model
     from regraft.inference.predictor import Prediction, Predictor, load
+    from regraft.recipes.compare import compare
     from regraft.recipes.embed import embed
     from regraft.recipes.evaluate import evaluate
     from regraft.recipes.listen import Listener
     from regraft.recipes.lr_find import RateFound, lr_find
+    from regraft.recipes.rank import rank
+    from regraft.recipes.ranking import RankedBackbone, Ranking
     from regraft.recipes.run import Run
     from regraft.recipes.show import show
     from regraft.recipes.train import train
@@ -51,9 +54,12 @@ __all__ = [
     "Prediction",
     "Predictor",
     "Preprocessing",
+    "RankedBackbone",
+    "Ranking",
     "RateFound",
     "RegraftError",
     "Run",
+    "compare",
     "embed",
     "evaluate",
     "identify",
@@ -63,6 +69,7 @@ __all__ = [
     "lr_find",
     "make_splits",
     "match",
+    "rank",
     "read_checkpoint",
     "read_data",
     "read_features",
@@ -83,9 +90,12 @@ _PLACES = {
     "Prediction": "inference.predictor",
     "Predictor": "inference.predictor",
     "Preprocessing": "backbones.preprocessing",
+    "RankedBackbone": "recipes.ranking",
+    "Ranking": "recipes.ranking",
     "RateFound": "recipes.lr_find",
     "RegraftError": "errors",
     "Run": "recipes.run",
+    "compare": "recipes.compare",
     "embed": "recipes.embed",
     "evaluate": "recipes.evaluate",
     "identify": "backbones.identify",
@@ -95,6 +105,7 @@ _PLACES = {
     "lr_find": "recipes.lr_find",
     "make_splits": "data.splits",
     "match": "checkpoints.match",
+    "rank": "recipes.rank",
     "read_checkpoint": "checkpoints.read",
     "read_data": "data.read",
     "read_features": "features.external",

@@ -21,6 +21,8 @@ FILES = {
     "bundle",
     "config.json",
     "history.jsonl",
+    "leaderboard.csv",
+    "leaderboard.json",
     "manifest.csv",
     "metrics.json",
     "predictions.csv",
@@ -28,7 +30,7 @@ FILES = {
     "report.html",
     "skipped.csv",
 }
-STRATEGIES = ["linear-probe", "svm", "svm-linear", "svm-rbf", "naive-bayes", "knn", "mlp-head"]
+STRATEGIES = ["linear-probe", "lda", "nearest-mean", "svm", "svm-linear", "svm-rbf", "naive-bayes", "knn", "mlp-head"]
 
 
 def read_csv(path):
@@ -40,7 +42,7 @@ def test_a_folder_of_images_becomes_a_run(regraft, photos):
     said = regraft("train", photos)
     assert said.code == 0, said.err
     (run,) = Path("runs").iterdir()
-    assert run.name == "photos-efficientnet_lite0-linear-probe"
+    assert run.name == "photos-efficientnet_lite0-auto"
     assert {p.name for p in run.iterdir()} == FILES
     assert str(run / "report.html") in said.out
     metrics = json.loads((run / "metrics.json").read_text())
@@ -54,7 +56,11 @@ def test_a_folder_of_images_becomes_a_run(regraft, photos):
     assert {row["split"] for row in manifest} == {"train", "val", "test"}
     assert all(len(row["sha256"]) == 64 for row in manifest)
     config = json.loads((run / "config.json").read_text())
-    assert config["options"]["strategy"] == "linear-probe"
+    assert config["options"]["strategy"] == config["asked_strategy"] == "auto"
+    board = json.loads((run / "leaderboard.json").read_text())
+    assert len(board["candidates"]) == 9
+    (best,) = (row for row in board["candidates"] if row["recommended"])
+    assert config["strategy"] == metrics["strategy"] == best["strategy"]
     assert config["command"].startswith("regraft train ")
 
 
@@ -104,8 +110,8 @@ def test_a_run_is_never_overwritten_silently(regraft, photos):
     assert regraft("train", photos).code == 0
     assert regraft("train", photos).code == 0
     assert sorted(p.name for p in Path("runs").iterdir()) == [
-        "photos-efficientnet_lite0-linear-probe",
-        "photos-efficientnet_lite0-linear-probe-2",
+        "photos-efficientnet_lite0-auto",
+        "photos-efficientnet_lite0-auto-2",
     ]
     Path("mine").mkdir()
     Path("mine/thesis.txt").write_text("years of work")

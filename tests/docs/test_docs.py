@@ -26,12 +26,17 @@ def blocks(path):
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
-    """What the documents take for granted: photos/, other_photos/, photos.csv, new/cat.jpg, model.pth."""
+    """What the documents take for granted: photos/, other_photos/, photos.csv, styles.csv, new/cat.jpg, model.pth."""
     folder = tmp_path_factory.mktemp("docs")
     simple_folder(folder / "photos", classes=3, per_class=14)
     images = sorted((folder / "photos").rglob("*.jpg"))
     rows = [f"{path.relative_to(folder)},{path.parent.name},site{n % 12}" for n, path in enumerate(images)]
     (folder / "photos.csv").write_text("\n".join(["path,species,site", *rows]) + "\n")
+    rows = [  # several tasks
+        f"{path.relative_to(folder)},{path.parent.name},{('', 'summer', 'winter')[n % 3]},{n % 5},{n % 2},{n % 3 // 2}"
+        for n, path in enumerate(images)
+    ]
+    (folder / "styles.csv").write_text("\n".join(["path,species,season,price,has_tail,has_wings", *rows]) + "\n")
     simple_folder(folder / "other_photos", classes=3, per_class=4, seed=5)
     (folder / "new").mkdir()
     shutil.copy(images[0], folder / "new" / "cat.jpg")

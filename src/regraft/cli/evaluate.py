@@ -13,9 +13,12 @@ def evaluate(*args: Any, **options: Any) -> int:
     """See `regraft.evaluate`."""
     with terminal.listener() as listener:
         run = run_evaluation(*args, **options, listener=listener)
-    for name, value in run.evaluation.scores.items():
-        low, high = run.evaluation.intervals[name]
-        terminal.line(f"{name.replace('_', ' '):<20} {value:.4f}  (95 % interval {low:.4f} to {high:.4f})")
+    scores, intervals = run.evaluation.scores, run.evaluation.intervals
+    width = max(20, *map(len, scores))
+    for name, value in scores.items():
+        low, high = intervals[name]
+        text = name if " " in name else name.replace("_", " ")  # a task's name stays as it is
+        terminal.line(f"{text:<{width}} {value:.4f}  (95 % interval {low:.4f} to {high:.4f})")
     terminal.line(f"run     {run.folder}")
     terminal.line(f"report  {run.report}")
     return 0

@@ -25,6 +25,9 @@ app = cyclopts.App(
 )
 for _verb, _what, _example in (
     ("train", "Train a model on labelled images.", "train photos/ --backbone timm/resnet34.a1_in1k --strategy svm"),
+    ("compare", "Find out which method to trust, on the same splits.", "compare photos/ --budget 5m"),
+    ("rank", "Rank pretrained backbones by how well they suit your images.", "rank photos/"),
+    ("check", "Find what is wrong with your data.", "check photos/ --clean cleaned.csv"),
     ("evaluate", "Measure a trained model, on its own test images or on others.", "evaluate runs/photos other_photos/"),
     ("predict", "Predict images with a trained model.", "predict runs/photos a.jpg folder/ -o predictions.csv"),
     ("lr-find", "Find a learning rate for training a network.", "lr-find photos/ -o lr.png"),

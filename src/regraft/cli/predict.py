@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -12,6 +12,9 @@ from regraft.cli import terminal
 from regraft.data.decode import MAX_PIXELS
 from regraft.inference.predictor import load
 from regraft.inference.tabulate import check_target, images_of, write_predictions
+
+if TYPE_CHECKING:
+    from regraft.inference.predictor import Prediction
 
 _SHOWN = 50
 
@@ -48,14 +51,25 @@ def predict(
         answers = predictor.predict(paths, max_pixels=max_pixels, on_progress=listener.progress)
     failed = [answer for answer in answers if answer.error is not None]
     if target is not None:
-        write_predictions(answers, predictor.classes, target, overwrite=overwrite)
+        write_predictions(answers, predictor.classes, target, tasks=predictor.tasks, overwrite=overwrite)
         terminal.line(f"wrote {target}: {len(answers)} images, {len(failed)} of them could not be read")
     else:
         for answer in answers[:_SHOWN] if len(answers) > 2 * _SHOWN else answers:
-            said = f"error: {answer.error}" if answer.label is None else f"{answer.label}  {answer.probability:.3f}"
-            terminal.line(f"{answer.path}  {said}")
+            terminal.line(f"{answer.path}  {_said(answer)}")
         if len(answers) > 2 * _SHOWN:
             terminal.line(f"... and {len(answers) - _SHOWN} more; write them all to a file with -o predictions.csv")
     for answer in failed[:_SHOWN] if target is not None else []:
         terminal.line(f"warning: {answer.path}: {answer.error}", error=True)
     return 1 if failed else 0
+
+
+def _said(answer: Prediction) -> str:
+    if answer.error is not None:
+        return f"error: {answer.error}"
+    if answer.tasks:
+        said = "  ".join(f"{name}={own}" for name, own in answer.tasks.items())
+    else:
+        said = f"{answer.label}  {answer.probability:.3f}"
+    if answer.unsure:
+        said = f"unsure ({answer.label} {answer.probability:.3f})"
+    return f"{said}  unlike the training images" if answer.is_unlike else said

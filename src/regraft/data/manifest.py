@@ -116,6 +116,11 @@ class Manifest:
 def table_csv(items: Iterable[Item], *, delimiter: str = ",") -> str:
     """Items as CSV text with the columns path, label, split, group, sha256; missing cells are empty."""
     rows = [(i.path, i.label or "", i.split or "", i.group or "", i.key or "") for i in items]
+    return csv_text(COLUMNS, rows, delimiter=delimiter)
+
+
+def csv_text(header: Sequence[str], rows: Sequence[Sequence[str]], *, delimiter: str = ",") -> str:
+    """A header and rows of cells as CSV text that every reader takes apart again as it was."""
     # Before Python 3.13 the csv module leaves a carriage return unquoted, and readers take it as a row's end.
     returns = any("\r" in cell for row in rows for cell in row)
     buffer = io.StringIO()
@@ -125,7 +130,7 @@ def table_csv(items: Iterable[Item], *, delimiter: str = ",") -> str:
         lineterminator="\n",
         quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL,
     )
-    writer.writerow(COLUMNS)
+    writer.writerow(header)
     writer.writerows(rows)
     return buffer.getvalue()
 

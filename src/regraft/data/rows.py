@@ -24,11 +24,13 @@ class Row:
         item: the image as the row describes it, with its absolute path.
         where: the row, for messages, such as "labels.csv, line 7".
         found: whether the file is there.
+        extra: cells of further columns that somebody asked for, in that order.
     """
 
     item: Item
     where: str
     found: bool
+    extra: tuple[str, ...] = ()
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
@@ -66,7 +68,13 @@ def written_path(path: str, folder: str) -> str:
 
 
 def items_of(rows: Iterable[Row], *, source: str, remedy: str) -> tuple[list[Item], list[Skipped]]:
-    """Make items of the rows, each file once, in the order given.
+    """The items of `once(rows)`, and the rows left out."""
+    kept, skipped = once(rows, source=source, remedy=remedy)
+    return [row.item for row in kept], skipped
+
+
+def once(rows: Iterable[Row], *, source: str, remedy: str) -> tuple[list[Row], list[Skipped]]:
+    """The rows in the order given, each file once.
 
     Rows whose file is not there stay items as long as any file is: whoever reads the images counts them
     among those that cannot be read, so that they do not go missing unnoticed.
@@ -77,7 +85,8 @@ def items_of(rows: Iterable[Row], *, source: str, remedy: str) -> tuple[list[Ite
         remedy: a sentence that says what to do when none of the files is there.
 
     Raises:
-        DataError: no file is there at all, or one that is there is listed with two labels or groups.
+        DataError: no file is there at all, or one that is there is listed with two labels, groups or cells of
+            further columns.
         SplitError: one file is listed in two splits.
     """
     kept: dict[str, Row] = {}
@@ -95,7 +104,7 @@ def items_of(rows: Iterable[Row], *, source: str, remedy: str) -> tuple[list[Ite
         raise DataError(
             f"No file that {source} names is there ({len(kept)} missing). The first looked for was {first}. {remedy}"
         )
-    return [row.item for row in kept.values()], skipped
+    return list(kept.values()), skipped
 
 
 def _check_same(first: Row, again: Row) -> None:
@@ -104,12 +113,17 @@ def _check_same(first: Row, again: Row) -> None:
         ("label", first.item.label, again.item.label),
         ("split", first.item.split, again.item.split),
         ("group", first.item.group, again.item.group),
+        ("label", first.extra, again.extra),
     ):
         if one == two:
             continue
-        texts = [("none" if value is None else repr(value)) for value in (one, two)]
+        texts = [_told(value) for value in (one, two)]
         error = SplitError if what == "split" else DataError
         raise error(
             f"{first.item.path} is listed with two {what}s: {texts[0]} ({first.where}) and {texts[1]}"
             f" ({again.where}). Keep one of the two rows."
         )
+
+
+def _told(value: str | tuple[str, ...] | None) -> str:
+    return "none" if value is None else repr(value) if isinstance(value, str) else " | ".join(map(repr, value))

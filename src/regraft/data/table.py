@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regraft.data.cells import Table, open_table
 from regraft.data.manifest import COLUMNS, Item, Manifest, Skipped, looks_unlike_classes
 from regraft.data.names import natural_sort, shown, split_of, split_words
-from regraft.data.rows import Row, absolute, items_of, locate
+from regraft.data.rows import Row, absolute, locate, once
 from regraft.data.signatures import IMAGE_ENDINGS, has_image_ending
 from regraft.errors import DataError, SplitError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 # What a column may be called, in lower case, and the option that names another.
-_NAMES = {
+ROLE_NAMES = {
     "path": ("path", "image", "image_path", "filename", "file", "filepath", "file_name", "img"),
     "label": ("label", "class", "target", "category", "label_name", "y"),
     "split": ("split", "set", "subset"),
@@ -43,6 +43,7 @@ class _Roles:
     label: int | None
     split: int | None
     group: int | None
+    extra: tuple[int, ...] = ()
 
 
 def read_table(
@@ -80,31 +81,59 @@ def read_table(
         SplitError: an unknown word in the split column, or a file listed in two splits.
         MissingExtra: a Parquet table without pyarrow.
     """
+    wanted = {"path": path_column, "label": label_column, "split": split_column, "group": group_column}
+    manifest, _ = read_with_columns(path, wanted, root=root)
+    return manifest if source is None else replace(manifest, source=source)
+
+
+def read_with_columns(
+    path: str | os.PathLike[str],
+    wanted: dict[str, str | None],
+    extra: Sequence[str] = (),
+    *,
+    root: str | os.PathLike[str] | None = None,
+) -> tuple[Manifest, tuple[Row, ...]]:
+    """As `read_table`, with the cells of further columns.
+
+    Args:
+        path: the table.
+        wanted: the names of the columns path, label, split and group as the caller of `read_table` gives them.
+        extra: names of further columns, as `column_named` finds them; none of them is taken for a path, a split
+            or a group unless `wanted` says so.
+        root: where relative paths start.
+
+    Returns:
+        The manifest, and the row that each of its items comes from, in the same order.
+
+    Raises:
+        DataError, SplitError, MissingExtra: as `read_table`.
+    """
     location = absolute(path)
     table = open_table(location)
-    wanted = {"path": path_column, "label": label_column, "split": split_column, "group": group_column}
-    roles = _roles(table, wanted, ids=root is not None)
+    more = tuple(column_named(table, name) for name in extra)
+    roles = _roles(table, wanted, more, ids=root is not None)
     base = str(Path(location).parent) if root is None else absolute(root)
     broken: list[Skipped] = []
-    items, skipped = items_of(
+    rows, skipped = once(
         _rows(table, roles, base, broken),
         source=table.name,
         remedy="Relative paths start from the table's folder; say with --root where the images are.",
     )
     skipped = [*broken, *skipped]
-    if not items:
+    if not rows:
         shown = f", such as {skipped[0].path}: {skipped[0].reason}" if skipped else ""
         raise DataError(f"{location} has no usable row below its header ({len(skipped)} skipped{shown}).")
+    items = tuple(row.item for row in rows)
     classes = natural_sort({item.label for item in items if item.label is not None})
     hints = () if roles.label is None else _hints(items, classes, table.columns[roles.label])
-    return Manifest(tuple(items), classes, str(path) if source is None else source, tuple(skipped), hints=hints)
+    return Manifest(items, classes, str(path), tuple(skipped), hints=hints), tuple(rows)
 
 
 def _rows(table: Table, roles: _Roles, base: str, broken: list[Skipped]) -> Iterator[Row]:
     """Rows as items; rows that cannot be read go to `broken`."""
     literal = table.columns == COLUMNS
     optional = (roles.label, roles.split, roles.group)
-    used = [roles.path, *(position for position in optional if position is not None)]
+    used = [roles.path, *(position for position in optional if position is not None), *roles.extra]
     endings = _ID_ENDINGS
     for cells in table.rows(used):
         if cells.problem or not cells.values[0].strip():
@@ -113,11 +142,12 @@ def _rows(table: Table, roles: _Roles, base: str, broken: list[Skipped]) -> Iter
         value, *rest = cells.values
         texts = iter(rest if literal else [_text(cell) for cell in rest])
         label, split, group = (None if position is None else next(texts) or None for position in optional)
+        extra = tuple(_text(cell) for cell in texts)  # those that are left
         where, found = locate(base, value, () if has_image_ending(value.strip()) else endings)
         if found and where.endswith(endings) and endings[0] != where[-len(endings[0]) :]:
             # The other ids probably have the same ending: look for that first.
             endings = tuple(sorted(endings, key=lambda ending: not where.endswith(ending)))
-        yield Row(Item(where, label, _split(split, cells.where), group), cells.where, found)
+        yield Row(Item(where, label, _split(split, cells.where), group), cells.where, found, extra)
 
 
 def _text(cell: str) -> str:
@@ -125,7 +155,7 @@ def _text(cell: str) -> str:
     return "" if text in _MISSING else text
 
 
-def _hints(items: list[Item], classes: tuple[str, ...], column: str) -> tuple[str, ...]:
+def _hints(items: Sequence[Item], classes: tuple[str, ...], column: str) -> tuple[str, ...]:
     """What to say of a label column that holds something else than classes."""
     labelled = sum(item.label is not None for item in items)
     if not looks_unlike_classes(len(classes), labelled):
@@ -147,14 +177,14 @@ def _split(word: str | None, where: str) -> str | None:
     return split
 
 
-def _roles(table: Table, wanted: dict[str, str | None], *, ids: bool) -> _Roles:
+def _roles(table: Table, wanted: dict[str, str | None], extra: tuple[int, ...], *, ids: bool) -> _Roles:
     """Decide which column is what."""
-    named = {role: _named(table, role, name) for role, name in wanted.items() if name}
-    taken = set(named.values())
+    named = {role: column_named(table, name, _OPTIONS[role]) for role, name in wanted.items() if name}
+    taken = {*named.values(), *extra}
     found: dict[str, int | None] = {}
     for role, name in wanted.items():
         # An empty name says that there is no such column; only the path cannot be done without.
-        found[role] = named.get(role) if name is not None else _guessed(table, role, _NAMES[role], taken)
+        found[role] = named.get(role) if name is not None else _guessed(table, role, ROLE_NAMES[role], taken)
     if found["path"] is None and wanted["path"] is None and ids:
         found["path"] = _guessed(table, "path", ("id",), taken)
     path = found["path"]
@@ -172,11 +202,15 @@ def _roles(table: Table, wanted: dict[str, str | None], *, ids: bool) -> _Roles:
             f"{table.name} has no label column. {_columns(table)} Name it with {_OPTIONS['label']}, or give"
             f" {_OPTIONS['label']} '' if the images have no labels."
         )
-    return _Roles(path, found["label"], found["split"], found["group"])
+    return _Roles(path, found["label"], found["split"], found["group"], extra)
 
 
-def _named(table: Table, role: str, name: str) -> int:
-    """The position of the column that the user named; upper and lower case count only where they decide."""
+def column_named(table: Table, name: str, option: str = _OPTIONS["label"]) -> int:
+    """The position of the column that the user named with an option; case counts only where it decides.
+
+    Raises:
+        DataError: there is no such column, or several.
+    """
     matches = [at for at, column in enumerate(table.columns) if column == name]
     matches = matches or [
         at for at, column in enumerate(table.columns) if column.strip().casefold() == name.strip().casefold()
@@ -187,7 +221,7 @@ def _named(table: Table, role: str, name: str) -> int:
         raise DataError(f"{table.name} has {len(matches)} columns named {name!r}. {_columns(table)} Rename one.")
     near = difflib.get_close_matches(name, table.columns, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise DataError(f"{table.name} has no column {name!r} ({_OPTIONS[role]}). {_columns(table)}{hint}")
+    raise DataError(f"{table.name} has no column {name!r} ({option}). {_columns(table)}{hint}")
 
 
 def _guessed(table: Table, role: str, names: tuple[str, ...], taken: set[int]) -> int | None:

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regraft.heads.head import log_softmax
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_HALVINGS = 80
+_STEPS = 100
+_CLOSE = 1e-12
 _RANGE = 1e8
 
 
@@ -33,14 +32,27 @@ def temperature(logits: NDArray[np.floating[Any]], targets: NDArray[np.int64]) -
         return 1.0
     exact /= unit
     wanted = exact[np.arange(len(exact)), targets].sum() + exact.mean()
+    low, high, sharpness = 1 / _RANGE, _RANGE, 1.0
+    for _ in range(_STEPS):
+        slope, curve = _slope_and_curve(exact, sharpness)
+        slope -= wanted
+        low, high = (sharpness, high) if slope < 0 else (low, sharpness)
+        newton = sharpness - slope / max(curve, np.finfo(np.float64).tiny * abs(slope))
+        # Where Newton's step leaves the bracket, halve the bracket instead.
+        step = newton if low < newton < high else float(np.sqrt(low * high))
+        if abs(step - sharpness) <= _CLOSE * sharpness:
+            break
+        sharpness = step
+    return float(unit / sharpness)
 
-    def slope(sharpness: float) -> float:
-        """Derivative of the log loss, times N + 1, by the sharpness 1 / T."""
-        expected = (np.exp(log_softmax(exact * sharpness)) * exact).sum(axis=1)
-        return float(expected.sum() + expected.mean() - wanted)
 
-    low, high = 1 / _RANGE, _RANGE
-    for _ in range(_HALVINGS):
-        middle = float(np.sqrt(low * high))
-        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
-    return float(unit / np.sqrt(low * high))
+def _slope_and_curve(exact: NDArray[np.float64], sharpness: float) -> tuple[float, float]:
+    """First (but for a constant) and second derivative of the log loss, times N + 1, by the sharpness 1 / T."""
+    probability = exact * sharpness  # at most 0: no overflow
+    np.exp(probability, out=probability)
+    probability /= probability.sum(axis=1, keepdims=True)
+    probability *= exact
+    expected = probability.sum(axis=1)
+    slope = expected.sum() + expected.mean()
+    spread = np.einsum("nk,nk->n", probability, exact) - np.square(expected)
+    return float(slope), float(spread.sum() + spread.mean())

@@ -43,8 +43,10 @@ class Folds:
         return np.flatnonzero(self.held_out_in >= 0)
 
 
-def make_folds(targets: NDArray[np.int64], *, groups: NDArray[Any] | None = None, seed: int = 0) -> Folds:
-    """Deal images out to min(5, smallest class) folds, each class evenly, a group always together.
+def make_folds(
+    targets: NDArray[np.int64], *, groups: NDArray[Any] | None = None, seed: int = 0, folds: int = MAX_FOLDS
+) -> Folds:
+    """Deal images out to min(`folds`, smallest class) folds, each class evenly, a group always together.
 
     A class with one image (or one group) does not count as the smallest: every fold learns from it. With
     fewer than two other classes there is nothing to compare and `n_folds` is 0.
@@ -53,11 +55,15 @@ def make_folds(targets: NDArray[np.int64], *, groups: NDArray[Any] | None = None
         targets: (N,) class indices; renaming the classes does not change the folds.
         groups: (N,) anything hashable; None or an empty string means a group of its own.
         seed: the same seed gives the same folds.
+        folds: how many are wanted, two at least.
     """
     names, first, positions = np.unique(targets, return_index=True, return_inverse=True)
     classes = np.argsort(np.argsort(first))[positions]
     generator = np.random.default_rng(seed)
-    deal = _deal_images(classes, generator) if groups is None else _deal_groups(classes, groups, generator)
+    if groups is None:
+        deal = _deal_images(classes, generator, folds)
+    else:
+        deal = _deal_groups(classes, groups, generator, folds)
     used, fold = np.unique(deal[deal >= 0], return_inverse=True)
     held_out_in = np.full(len(targets), -1, np.int64)
     held_out_in[deal >= 0] = fold
@@ -80,18 +86,20 @@ def stratified_subset(targets: NDArray[np.int64], limit: int, *, seed: int = 0) 
     return np.sort(np.concatenate(chosen))
 
 
-def _deal_images(classes: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+def _deal_images(classes: NDArray[np.int64], generator: np.random.Generator, folds: int) -> NDArray[np.int64]:
     """Shuffle each class and deal one class after the other round the folds; -1 for classes of one image."""
     sizes = np.bincount(classes)
     fold_of = np.full(len(classes), -1, np.int64)
     if (sizes >= _PAIR).any():
         order = generator.permutation(np.flatnonzero(sizes[classes] >= _PAIR))
         order = order[np.argsort(classes[order], kind="stable")]
-        fold_of[order] = np.arange(len(order)) % min(MAX_FOLDS, sizes[sizes >= _PAIR].min())
+        fold_of[order] = np.arange(len(order)) % min(folds, sizes[sizes >= _PAIR].min())
     return fold_of
 
 
-def _deal_groups(classes: NDArray[np.int64], groups: NDArray[Any], generator: np.random.Generator) -> NDArray[np.int64]:
+def _deal_groups(
+    classes: NDArray[np.int64], groups: NDArray[Any], generator: np.random.Generator, folds: int
+) -> NDArray[np.int64]:
     """Give each group, large ones first, to the fold that has the smallest share of its classes so far.
 
     Groups that hold all there is of a class stay out (-1), before the deal and after it.
@@ -105,7 +113,7 @@ def _deal_groups(classes: NDArray[np.int64], groups: NDArray[Any], generator: np
     spread = (counts[~sole] > 0).sum(axis=0)
     fold_of = np.full(len(counts), -1, np.int64)
     if (spread >= _PAIR).any():
-        filled = np.zeros((min(MAX_FOLDS, spread[spread >= _PAIR].min()), counts.shape[1]))
+        filled = np.zeros((min(folds, spread[spread >= _PAIR].min()), counts.shape[1]))
         order = generator.permutation(np.flatnonzero(~sole))
         for group in order[np.argsort(-counts[order].sum(axis=1), kind="stable")]:
             share = (filled[:, counts[group] > 0] / counts.sum(axis=0)[counts[group] > 0]).sum(axis=1)

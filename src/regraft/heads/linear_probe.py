@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from regraft.heads.head import Fitted
-from regraft.heads.logistic import Path, rotate
-from regraft.heads.rows import finite_features, in_chunks, over_all_classes, training_rows
-from regraft.heads.scaling import Scaling, learn_scaling
-from regraft.heads.selection import Trial, assumed, best, outcome, plan_trial
+from regraft.heads.logistic import Path
+from regraft.heads.prepared import prepare
+from regraft.heads.rows import finite_features, in_chunks, over_all_classes
+from regraft.heads.scaling import Scaling
+from regraft.heads.selection import Trial, assumed, best, outcome
+from regraft.heads.threads import one_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from regraft.heads.rows import TrainingRows
+    from regraft.heads.prepared import Prepared
 
 # Strong to weak. Rows have a mean squared norm of 1 after scaling: at 1 every image looks like the class
 # frequencies, at 1e-9 hardly anything is held back.
@@ -28,6 +31,7 @@ STRENGTHS = tuple(float(f"{10 ** (-step / 2):.3g}") for step in range(19))
 ASSUMED_STRENGTH = 1e-4  # where nothing can be held out: the middle of what we saw chosen on small sets
 _PATIENCE = 2
 _TRIAL_ROWS = 5000
+_WORTH_THREADS = 2**21  # multiplications in one product of rows and weights
 _ROUGH, _EXACT = 1e-5, 1e-10  # nats above the least value of the objective
 
 
@@ -79,6 +83,8 @@ def fit(
     groups: NDArray[Any] | None = None,
     seed: int = 0,
     classes: Sequence[str] | None = None,
+    blocks: Sequence[int] = (),
+    prepared: Prepared | None = None,
     strengths: Sequence[float] = STRENGTHS,
 ) -> Fitted:
     """Fit mean cross-entropy + strength / 2 * |weights|^2 at the strength of least cross-validated log loss.
@@ -93,24 +99,25 @@ def fit(
         groups: (N,) images of one group are never on both sides of a fold.
         seed: of the folds.
         classes: K class names, for the notes.
+        blocks: widths of several backbones' features side by side.
+        prepared: the same rows, already prepared.
         strengths: what to choose from, descending; one alone is taken as it is.
 
     Raises:
         DataError: see `training_rows`.
     """
-    from threadpoolctl import threadpool_limits
+    import scipy.optimize  # noqa: F401 - before its threads are counted
 
-    rows = training_rows(features, targets, n_classes, groups, classes)
-    history, notes = [], rows.notes()
-    # numpy and scipy bring a BLAS each, whose threads wait for each other in a spin: 8 times slower here.
-    with threadpool_limits(limits=1):
+    ready = prepared or prepare(features, targets, n_classes, groups=groups, seed=seed, classes=classes, blocks=blocks)
+    history, notes = [], ready.rows.notes()
+    with one_thread():
         if len(strengths) == 1:
             chosen: dict[str, Any] = {"strength": float(strengths[0]), "by": "given"}
         else:
-            trial = plan_trial(rows, limit=_TRIAL_ROWS, seed=seed)
+            trial = ready.trial(_TRIAL_ROWS)
             history, notes = _compare(trial, strengths), list(trial.notes)
             chosen = best(trial, history) if history else assumed({"strength": ASSUMED_STRENGTH})
-        head = _fit_all(rows, chosen["strength"])
+        head = _fit_all(ready, chosen["strength"])
     return Fitted(head, history, chosen, notes)
 
 
@@ -120,16 +127,26 @@ def _compare(trial: Trial, strengths: Sequence[float]) -> list[dict[str, Any]]:
     if not trial.possible:
         return history
     scores = np.zeros((len(trial.rows), len(trial.rows.present)))
-    with ThreadPoolExecutor(min(trial.folds.n_folds, os.cpu_count() or 1)) as pool:
-        walks = list(pool.map(lambda fold: _Walk.start(trial.rows, *fold), trial.folds))
+    walks = [_Walk.start(trial, fold) for fold in range(trial.folds.n_folds)]
+    with _workers(walks) as run:
         for strength in strengths:
-            for walk, part in zip(walks, pool.map(lambda w, s=strength: w.scores(s), walks), strict=True):
+            for walk, part in zip(walks, run(lambda walk, s=strength: walk.scores(s), walks), strict=True):
                 scores[walk.held_out] = part
             history.append(outcome(trial, {"strength": float(strength)}, scores, calibrate=False))
             losses = [row["log_loss"] for row in history]
             if len(losses) - 1 - int(np.argmin(losses)) >= _PATIENCE:
                 break
     return history
+
+
+@contextmanager
+def _workers(walks: list[_Walk]) -> Iterator[Callable[..., Iterable[NDArray[np.float64]]]]:
+    """A map over the folds: on all cores where one step is long enough to be worth the handing over."""
+    if max(walk.path.work for walk in walks) < _WORTH_THREADS:
+        yield map
+        return
+    with ThreadPoolExecutor(min(len(walks), os.cpu_count() or 1)) as pool:
+        yield pool.map
 
 
 @dataclass
@@ -141,12 +158,11 @@ class _Walk:
     held_out: NDArray[np.int64]
 
     @classmethod
-    def start(cls, rows: TrainingRows, learn: NDArray[np.int64], held_out: NDArray[np.int64]) -> _Walk:
-        scaling = learn_scaling(rows.features[learn])
-        turned, basis = rotate(scaling.single(rows.features[learn]))
-        path = Path(turned.astype(np.float32), rows.targets[learn], len(rows.present), _ROUGH)
-        features = scaling.single(rows.features[held_out])
-        return cls(path, features if basis is None else features @ basis, held_out)
+    def start(cls, trial: Trial, fold: int) -> _Walk:
+        learn, held_out = list(trial.folds)[fold]
+        turned, outside = trial.spaces[fold].turned
+        rows = turned.astype(np.float32, copy=False)
+        return cls(Path(rows, trial.rows.targets[learn], len(trial.rows.present), _ROUGH), outside, held_out)
 
     def scores(self, strength: float) -> NDArray[np.float64]:
         weights, bias = self.path.solve(strength)
@@ -154,15 +170,14 @@ class _Walk:
         return scores
 
 
-def _fit_all(rows: TrainingRows, strength: float) -> LinearProbe:
+def _fit_all(ready: Prepared, strength: float) -> LinearProbe:
     """The fit on all rows, tight enough that nothing but the data shows in it.
 
     In float64, but for very many rows, where the copy would be large and single steps cost seconds.
     """
-    scaling = learn_scaling(rows.features)
-    turned, basis = rotate(scaling.single(rows.features))
+    rows, space = ready.rows, ready.space
     many = len(rows) > _TRIAL_ROWS
     precision, accuracy = (np.float32, _ROUGH / 10) if many else (np.float64, _EXACT)
-    path = Path(turned.astype(precision), rows.targets, len(rows.present), accuracy)
+    path = Path(space.turned[0].astype(precision, copy=False), rows.targets, len(rows.present), accuracy)
     weights, bias = path.solve(strength)
-    return LinearProbe(scaling, weights if basis is None else basis @ weights, bias, rows.present, rows.n_classes)
+    return LinearProbe(space.scaling, space.back(weights), bias, rows.present, rows.n_classes)

@@ -28,10 +28,17 @@ def rotate(scaled: NDArray[np.float32]) -> tuple[NDArray[np.floating[Any]], NDAr
     if 2 * n_rows > width:
         return scaled, None
     exact = scaled.astype(np.float64)
-    values, vectors = np.linalg.eigh(exact @ exact.T)
+    gram = exact @ exact.T
+    mix = span(gram)
+    return gram @ mix, exact.T @ mix
+
+
+def span(gram: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How to mix rows with the inner products `gram` (N, N) into an orthonormal basis of their span: (N, R)."""
+    values, vectors = np.linalg.eigh(gram)
     kept = values > max(values[-1], 0.0) * 1e-10
-    spread, vectors = np.sqrt(values[kept]), np.ascontiguousarray(vectors[:, kept])
-    return vectors * spread, exact.T @ (vectors / spread)
+    mix: NDArray[np.float64] = np.ascontiguousarray(vectors[:, kept]) / np.sqrt(values[kept])
+    return mix
 
 
 @dataclass
@@ -53,11 +60,18 @@ class Path:
     accuracy: float
     _point: NDArray[np.float64] = field(init=False)
     _stretch: float = field(init=False)
+    _stretched: NDArray[np.floating[Any]] = field(init=False)
 
     def __post_init__(self) -> None:
         width = self.rows.shape[1]
         self._stretch = float(np.sqrt(max(1.0, _STRETCH * width)))
         self._point = np.zeros((width + 1, self.n_classes))
+        self._stretched = self.rows * self.rows.dtype.type(self._stretch)
+
+    @property
+    def work(self) -> int:
+        """Multiplications in one product of rows and weights, of which a step takes two."""
+        return self.rows.size * self.n_classes
 
     def solve(self, strength: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Weights (D, K) and bias (K,) at the minimum for `strength`.
@@ -72,7 +86,7 @@ class Path:
         result = minimize(
             _loss_and_gradient,
             self._point.ravel(),
-            args=(self.rows * self.rows.dtype.type(self._stretch), self.targets, penalty),
+            args=(self._stretched, self.targets, penalty),
             jac=True,
             method="L-BFGS-B",
             options={"gtol": tolerance, "ftol": self.accuracy * 1e-3, "maxiter": _MAX_STEPS},

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from regraft.heads.head import Fitted
-from regraft.heads.rows import finite_features, in_chunks, over_all_classes, training_rows
-from regraft.heads.selection import assumed, best, held_out_scores, outcome, plan_trial
+from regraft.heads.prepared import prepare
+from regraft.heads.rows import finite_features, in_chunks, over_all_classes
+from regraft.heads.selection import assumed, best, held_out_scores, outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from regraft.heads.prepared import Prepared
     from regraft.heads.rows import TrainingRows
 
 SMOOTHINGS = (1e-9, 1e-3, 1e-2, 1e-1, 1.0)
@@ -83,6 +85,8 @@ def fit(
     groups: NDArray[Any] | None = None,
     seed: int = 0,
     classes: Sequence[str] | None = None,
+    blocks: Sequence[int] = (),
+    prepared: Prepared | None = None,
     smoothings: Sequence[float] = SMOOTHINGS,
 ) -> Fitted:
     """Fit means and variances in closed form; the smoothing of least calibrated cross-validated log loss.
@@ -96,24 +100,32 @@ def fit(
         groups: (N,) images of one group are never on both sides of a fold.
         seed: of the folds.
         classes: K class names, for the notes.
+        blocks: widths of several backbones' features side by side.
+        prepared: the same rows, already prepared.
         smoothings: to choose from; 1e-9 is scikit-learn's.
 
     Raises:
         DataError: see `training_rows`.
     """
-    rows = training_rows(features, targets, n_classes, groups, classes)
-    trial = plan_trial(rows, limit=_TRIAL_ROWS, seed=seed)
+    ready = prepared or prepare(features, targets, n_classes, groups=groups, seed=seed, classes=classes, blocks=blocks)
+    rows, trial = ready.rows, ready.trial(_TRIAL_ROWS)
     history: list[dict[str, Any]] = []
     chosen = assumed({"smoothing": _ASSUMED_SMOOTHING if len(smoothings) > 1 else float(smoothings[0])})
     if trial.possible:
-        scores = held_out_scores(
-            trial, lambda learn, held_out: [_fit_all(learn, s, 1.0).scores(held_out) for s in smoothings]
-        )
+        scores = held_out_scores(trial, lambda learn, held_out: _score(learn, held_out, smoothings))
         pairs = zip(smoothings, scores, strict=True)
         history = [outcome(trial, {"smoothing": float(s)}, score) for s, score in pairs]
         chosen = best(trial, history)
     head = _fit_all(rows, chosen["smoothing"], chosen["temperature"])
     return Fitted(head, history, chosen, list(trial.notes))
+
+
+def _score(
+    learn: TrainingRows, held_out: NDArray[np.float32], smoothings: Sequence[float]
+) -> list[NDArray[np.float64]]:
+    rough = _fit_all(learn, 0.0, 1.0)
+    unit = _unit(rough, learn.blocks)
+    return [replace(rough, variance=rough.variance + s * unit).scores(held_out) for s in smoothings]
 
 
 def _fit_all(rows: TrainingRows, smoothing: float, temperature: float) -> NaiveBayes:
@@ -122,6 +134,13 @@ def _fit_all(rows: TrainingRows, smoothing: float, temperature: float) -> NaiveB
     for label in range(len(share)):
         own = rows.features[rows.targets == label].astype(np.float64)
         mean[label], variance[label] = own.mean(axis=0), own.var(axis=0)
-    largest = (share @ (variance + np.square(mean - share @ mean))).max()  # law of total variance
-    variance += smoothing * (largest if largest > 0 else 1.0)
-    return NaiveBayes(mean, variance, np.log(share), temperature, rows.present, rows.n_classes)
+    head = NaiveBayes(mean, variance, np.log(share), temperature, rows.present, rows.n_classes)
+    return replace(head, variance=variance + smoothing * _unit(head, rows.blocks)) if smoothing else head
+
+
+def _unit(head: NaiveBayes, blocks: Sequence[int]) -> NDArray[np.float64]:
+    """What smoothing counts in, (D,): the largest variance of any feature of the same block."""
+    share = np.exp(head.log_prior)
+    total = share @ (head.variance + np.square(head.mean - share @ head.mean))  # law of total variance
+    largest = [part.max() for part in np.split(total, np.cumsum(blocks[:-1], dtype=np.int64))]
+    return np.repeat([value if value > 0 else 1.0 for value in largest], blocks or [len(total)])

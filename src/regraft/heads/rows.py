@@ -29,6 +29,7 @@ class TrainingRows:
         n_classes: K >= P.
         groups: (N,) group of each image, or None.
         classes: the K class names, for notes, or None.
+        blocks: widths of the features of several backbones lying side by side; empty for one.
     """
 
     features: NDArray[np.float32]
@@ -37,6 +38,7 @@ class TrainingRows:
     n_classes: int
     groups: NDArray[Any] | None = None
     classes: Sequence[str] | None = None
+    blocks: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -91,12 +93,13 @@ def training_rows(
     n_classes: int,
     groups: NDArray[Any] | None = None,
     classes: Sequence[str] | None = None,
+    blocks: Sequence[int] = (),
 ) -> TrainingRows:
     """Check what `fit` was given.
 
     Raises:
         DataError: lengths that differ, labels that are not 0 .. n_classes - 1, fewer than two classes with
-            images, no columns, or features that are not finite.
+            images, no columns, blocks that are not the columns, or features that are not finite.
     """
     rows, labels = finite_features(features), np.asarray(targets)
     if labels.shape != (len(rows),) or (groups is not None and len(groups) != len(rows)):
@@ -117,7 +120,24 @@ def training_rows(
         )
     if rows.shape[1] == 0:
         raise DataError("the features have no columns; each image needs at least one number.")
-    return TrainingRows(rows, positions.astype(np.int64), present.astype(np.int64), n_classes, groups, classes)
+    widths = checked_blocks(blocks, rows.shape[1])
+    whole = positions.astype(np.int64), present.astype(np.int64)
+    return TrainingRows(rows, *whole, n_classes, groups, classes, widths)
+
+
+def checked_blocks(blocks: Sequence[int], width: int) -> tuple[int, ...]:
+    """Widths of blocks that lie side by side, as Python integers; one block alone is no blocks.
+
+    Raises:
+        DataError: they are not whole numbers from 1 that sum to `width`.
+    """
+    widths = tuple(int(block) for block in blocks)
+    if widths and (min(widths) < 1 or widths != tuple(blocks) or sum(widths) != width):
+        raise DataError(
+            f"blocks of {', '.join(map(str, blocks))} columns do not make up features of {width}: "
+            "give the width of each backbone's features, in their order."
+        )
+    return widths if len(widths) > 1 else ()
 
 
 def over_all_classes(scores: NDArray[np.float64], present: NDArray[np.int64], n_classes: int) -> NDArray[np.float64]:

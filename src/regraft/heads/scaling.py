@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 _CHUNK = 4096
@@ -48,15 +50,28 @@ class Scaling:
         return {"centre": self.centre, "scale": self.scale}
 
 
-def learn_scaling(features: NDArray[np.float32]) -> Scaling:
-    """Learn centre and scale from training features (N, D); features that never vary are harmless."""
+def learn_scaling(features: NDArray[np.float32], blocks: Sequence[int] = ()) -> Scaling:
+    """Learn centre and scale from training features (N, D); features that never vary are harmless.
+
+    Args:
+        features: (N, D).
+        blocks: widths of the features of several backbones lying side by side. Each block is scaled on its own,
+            to an equal share of the mean squared norm of 1, whatever its unit and width. None: one block.
+    """
     centre = features.mean(axis=0, dtype=np.float64)
     variance = np.zeros_like(centre)
     for start in range(0, len(features), _CHUNK):
         variance += np.square(features[start : start + _CHUNK] - centre).sum(axis=0)
     variance /= len(features)
-    total = variance.sum()
-    if total == 0:
-        return Scaling(centre, np.ones_like(centre))
+    parts = np.split(variance, np.cumsum(blocks[:-1], dtype=np.int64))
+    varying = sum(bool(part.any()) for part in parts)
+    return Scaling(centre, np.concatenate([_softened(part, varying) for part in parts]))
+
+
+def _softened(variance: NDArray[np.float64], n_blocks: int) -> NDArray[np.float64]:
+    """The scale of one block's features, with which its rows have a mean squared norm of 1 / n_blocks."""
+    if variance.sum() == 0:
+        return np.ones_like(variance)
     softened = variance + variance.mean()
-    return Scaling(centre, np.sqrt(softened * (variance / softened).sum()))
+    scale: NDArray[np.float64] = np.sqrt(softened * (variance / softened).sum() * n_blocks)
+    return scale

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import numpy as np
 from regraft.heads.calibration import temperature
 from regraft.heads.folds import Folds, make_folds, stratified_subset
 from regraft.heads.head import log_softmax
+from regraft.heads.space import Space, space_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -37,6 +39,11 @@ class Trial:
     def possible(self) -> bool:
         """Whether anything can be compared."""
         return self.folds.n_folds > 0
+
+    @cached_property
+    def spaces(self) -> tuple[Space, ...]:
+        """The scaled rows of each fold."""
+        return tuple(space_of(self.rows, *fold) for fold in self.folds)
 
 
 def plan_trial(rows: TrainingRows, *, limit: int, seed: int) -> Trial:
@@ -67,14 +74,33 @@ def held_out_scores(
         trial: rows and folds.
         score: (rows to learn from, features (M, D)) -> for each candidate, scores (M, P).
     """
+    pairs = ((trial.rows.take(learn), trial.rows.features[held_out]) for learn, held_out in trial.folds)
+    return _gathered(trial, (score(*pair) for pair in pairs))
+
+
+def scaled_scores(
+    trial: Trial, score: Callable[[Space, NDArray[np.int64]], Sequence[NDArray[np.float64]]]
+) -> NDArray[np.float64]:
+    """The same for heads that work on scaled features.
+
+    Args:
+        trial: rows and folds.
+        score: (space of the rows to learn from, their targets) -> for each candidate, scores (M, P) of those outside.
+    """
+    pairs = zip(trial.spaces, trial.folds, strict=True)
+    return _gathered(trial, (score(space, trial.rows.targets[learn]) for space, (learn, _) in pairs))
+
+
+def _gathered(trial: Trial, scores: Iterable[Sequence[NDArray[np.float64]]]) -> NDArray[np.float64]:
+    """Each fold's scores, put where the images that it holds out are."""
     result: NDArray[np.float64] | None = None
-    for learn, held_out in trial.folds:
-        scores = np.stack(score(trial.rows.take(learn), trial.rows.features[held_out]))
+    for (_, held_out), found in zip(trial.folds, scores, strict=True):
+        part = np.stack(found)
         if result is None:
-            result = np.full((len(scores), len(trial.rows), scores.shape[2]), np.nan)
-        result[:, held_out] = scores
+            result = np.full((len(part), len(trial.rows), part.shape[2]), np.nan)
+        result[:, held_out] = part
     if result is None:
-        raise ValueError("held_out_scores needs folds")
+        raise ValueError("held-out scores need folds")
     return result
 
 

@@ -9,16 +9,22 @@ import numpy as np
 
 from regraft.heads.folds import stratified_subset
 from regraft.heads.head import Fitted
-from regraft.heads.rows import CHUNK, finite_features, in_chunks, over_all_classes, training_rows
-from regraft.heads.scaling import Scaling, learn_scaling
-from regraft.heads.selection import assumed, best, held_out_scores, outcome, plan_trial
+from regraft.heads.prepared import prepare
+from regraft.heads.rows import CHUNK, finite_features, in_chunks, over_all_classes
+from regraft.heads.scaling import Scaling
+from regraft.heads.selection import assumed, best, outcome, scaled_scores
+from regraft.heads.space import space_of
+from regraft.heads.threads import one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from regraft.heads.prepared import Prepared
     from regraft.heads.rows import TrainingRows
+    from regraft.heads.selection import Trial
+    from regraft.heads.space import Space
 
 # Rows have a mean squared norm of 1 after scaling, whatever the number of features: C and gamma mean the
 # same for every backbone, and gamma = 1 is what scikit-learn calls "scale".
@@ -102,6 +108,8 @@ def fit(
     groups: NDArray[Any] | None = None,
     seed: int = 0,
     classes: Sequence[str] | None = None,
+    blocks: Sequence[int] = (),
+    prepared: Prepared | None = None,
     kernels: Sequence[str] = KERNELS,
 ) -> Fitted:
     """Fit one class against the rest; kernel, gamma and C of least calibrated cross-validated log loss.
@@ -116,30 +124,42 @@ def fit(
         groups: (N,) images of one group are never on both sides of a fold.
         seed: of folds and parts.
         classes: K class names, for the notes.
+        blocks: widths of several backbones' features side by side.
+        prepared: the same rows, already prepared.
         kernels: to choose from: "linear", "rbf".
 
     Raises:
         DataError: see `training_rows`.
     """
-    from threadpoolctl import threadpool_limits
-
-    rows = training_rows(features, targets, n_classes, groups, classes)
-    trial = plan_trial(rows, limit=_TRIAL_ROWS, seed=seed)
+    ready = prepared or prepare(features, targets, n_classes, groups=groups, seed=seed, classes=classes, blocks=blocks)
+    trial = ready.trial(_TRIAL_ROWS)
     notes, history = list(trial.notes), []
     candidates = [candidate for kernel in kernels for candidate in _GRID[kernel]]
-    with threadpool_limits(limits=1):
+    import sklearn.svm  # noqa: F401 - before its threads are counted
+
+    with one_thread():
         if trial.possible:
-            scores = held_out_scores(trial, lambda learn, held_out: _score(learn, held_out, candidates))
-            history = [outcome(trial, *pair) for pair in zip(candidates, scores, strict=True)]
+            history = _compare(ready, trial, candidates)
             chosen = best(trial, history)
         else:
             chosen = assumed({"kernel": kernels[0], **_ASSUMED[kernels[0]]})
-        if len(rows) > _MAX_ROWS:
-            part = rows.take(stratified_subset(rows.targets, _MAX_ROWS, seed=seed))
-            notes.append(f"the machine learnt from {len(part):,} of the {len(rows):,} training images")
-            rows = part
-        head = _fit_all(rows, chosen)
+        if len(ready.rows) > _MAX_ROWS:
+            part = ready.rows.take(stratified_subset(ready.rows.targets, _MAX_ROWS, seed=seed))
+            notes.append(f"the machine learnt from {len(part):,} of the {len(ready.rows):,} training images")
+            head = _fit_all(part, space_of(part), chosen)
+        else:
+            head = _fit_all(ready.rows, ready.space, chosen)
     return Fitted(head, history, chosen, notes)
+
+
+def _compare(ready: Prepared, trial: Trial, candidates: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How each candidate did; one that another machine on the same rows has tried is not tried again."""
+    known = ready.kept.setdefault("svm", {})
+    new = [candidate for candidate in candidates if tuple(candidate.values()) not in known]
+    if new:
+        scores = scaled_scores(trial, lambda space, targets: _score(space, targets, new))
+        known.update((tuple(row.values()), outcome(trial, row, part)) for row, part in zip(new, scores, strict=True))
+    return [known[tuple(candidate.values())] for candidate in candidates]
 
 
 def _rbf(left: NDArray[np.float64], right: NDArray[np.float64], gamma: float) -> NDArray[np.float64]:
@@ -157,51 +177,52 @@ def _machines(
     kernel: NDArray[np.float64], targets: NDArray[np.int64], penalty: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Dual coefficients (N, P) and bias (P,) of P machines, each one class against the rest."""
+    from sklearn import config_context
     from sklearn.svm import SVC
 
     n_classes = int(targets.max()) + 1
     coefficients, bias = np.zeros((len(targets), n_classes)), np.zeros(n_classes)
-    for label in range(1 if n_classes == 2 else 0, n_classes):  # noqa: PLR2004
-        machine = SVC(C=penalty, kernel="precomputed", cache_size=500).fit(kernel, targets == label)
-        coefficients[machine.support_, label] = machine.dual_coef_[0]
-        bias[label] = machine.intercept_[0]
+    with config_context(assume_finite=True, skip_parameter_validation=True):  # checked once is enough
+        for label in range(1 if n_classes == 2 else 0, n_classes):  # noqa: PLR2004
+            machine = SVC(C=penalty, kernel="precomputed", cache_size=500).fit(kernel, targets == label)
+            coefficients[machine.support_, label] = machine.dual_coef_[0]
+            bias[label] = machine.intercept_[0]
     if n_classes == 2:  # noqa: PLR2004 - the other side of the same machine
         coefficients[:, 0], bias[0] = -coefficients[:, 1], -bias[1]
     return coefficients, bias
 
 
-def _score(
-    learn: TrainingRows, held_out: NDArray[np.float32], candidates: Sequence[dict[str, Any]]
-) -> list[NDArray[np.float64]]:
-    """Decision values (M, P) of the held-out features for each candidate; each kernel is computed once."""
-    scaling = learn_scaling(learn.features)
-    own, other = scaling(learn.features), scaling(held_out)
+def _score(space: Space, targets: NDArray[np.int64], candidates: Sequence[dict[str, Any]]) -> list[NDArray[np.float64]]:
+    """Decision values (M, P) of the rows held out for each candidate; each kernel is computed once."""
     kernels, scores = {}, []
     for candidate in candidates:
         key = (candidate["kernel"], candidate.get("gamma"))
         if key not in kernels:
-            linear = candidate["kernel"] == "linear"
-            kernels[key] = [x @ own.T if linear else _rbf(x, own, candidate["gamma"]) for x in (own, other)]
+            kernels[key] = _kernels(space, candidate)
         among, across = kernels[key]
-        coefficients, bias = _machines(among, learn.targets, candidate["C"])
+        coefficients, bias = _machines(among, targets, candidate["C"])
         scores.append(across @ coefficients + bias)
     return scores
 
 
-def _fit_all(rows: TrainingRows, chosen: dict[str, Any]) -> SupportVectorMachine:
-    scaling = learn_scaling(rows.features)
-    vectors = scaling.single(rows.features)
-    exact = vectors.astype(np.float64)
+def _kernels(space: Space, candidate: dict[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The kernel (N, N) among the rows, and (M, N) from those held out to them."""
+    if candidate["kernel"] == "linear":
+        return space.gram, space.across
+    among, across = (np.exp(-candidate["gamma"] * distances) for distances in space.distances)
+    return among, across
+
+
+def _fit_all(rows: TrainingRows, space: Space, chosen: dict[str, Any]) -> SupportVectorMachine:
     linear = chosen["kernel"] == "linear"
-    kernel = exact @ exact.T if linear else _rbf(exact, exact, chosen["gamma"])
-    coefficients, bias = _machines(kernel, rows.targets, chosen["C"])
+    coefficients, bias = _machines(_kernels(space, chosen)[0], rows.targets, chosen["C"])
     support = coefficients.any(axis=1)
     return SupportVectorMachine(
         kernel=chosen["kernel"],
         gamma=chosen.get("gamma", 0.0),
-        scaling=scaling,
-        vectors=vectors[:0] if linear else vectors[support],
-        coefficients=exact.T @ coefficients if linear else coefficients[support],
+        scaling=space.scaling,
+        vectors=space.rows[:0] if linear else space.rows[support],
+        coefficients=space.rows.T.astype(np.float64) @ coefficients if linear else coefficients[support],
         bias=bias,
         temperature=chosen["temperature"],
         present=rows.present,

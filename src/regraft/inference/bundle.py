@@ -5,6 +5,7 @@
       head.safetensors       the head's arrays
       backbone.safetensors   the backbone's weights (absent where features came from a file); of several backbones
                              whose features stand side by side, backbone.safetensors, backbone-2.safetensors, ...
+      guard.safetensors      what tells images unlike the training images (absent where that is not known)
 
 Reading never runs code from the folder: safetensors and JSON only, each file checked against its hash, which
 bundle.json holds beside its own.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from regraft.backbones.backbone import Backbone
 from regraft.backbones.cards import sha256
 from regraft.errors import BundleError
 from regraft.inference.checks import SELF, content_sha256, head_fits, read_card, wrong_with
+from regraft.inference.guard import Guard, read_guard
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +40,7 @@ FEATURES_ONLY = (
     "This model was trained on a feature file and has no backbone, so it cannot look at images; it can only be "
     "evaluated on feature files: regraft evaluate MODEL --features FILE"
 )
-_HEAD, _FACTS = "head.safetensors", "bundle.json"
+_HEAD, _GUARD, _FACTS = "head.safetensors", "guard.safetensors", "bundle.json"
 
 
 def weights_name(position: int) -> str:
@@ -61,6 +63,7 @@ class Bundle:
         facts: strategy, data, metrics, versions: JSON values for people and programs.
         folder: where the bundle was read from, or None before it is written.
         states: hashes of the backbones' weights, once read.
+        guard: what it says beside its answers.
     """
 
     classes: tuple[str, ...]
@@ -73,6 +76,7 @@ class Bundle:
     facts: dict[str, Any]
     folder: Path | None = None
     states: tuple[str, ...] = ()
+    guard: Guard = field(default_factory=Guard)
 
     def __repr__(self) -> str:
         """One line; weights and facts are too long to print."""
@@ -124,6 +128,9 @@ def write_bundle(bundle: Bundle, folder: Path, weights: Sequence[Path]) -> None:
     for position, file in enumerate(weights):
         shutil.copyfile(file, folder / weights_name(position))
         files.append(weights_name(position))
+    if bundle.guard.arrays():
+        save_file(bundle.guard.arrays(), folder / _GUARD)
+        files.append(_GUARD)
     content: dict[str, Any] = {
         "format": FORMAT,
         "classes": list(bundle.classes),
@@ -134,6 +141,7 @@ def write_bundle(bundle: Bundle, folder: Path, weights: Sequence[Path]) -> None:
         "runtime": bundle.runtime,
         "feature_dim": bundle.feature_dim,
         "facts": bundle.facts,
+        "guard": bundle.guard.settings(),
         "sha256": {name: sha256(folder / name) for name in files},
     }
     content[SELF] = content_sha256(content)
@@ -157,7 +165,10 @@ def read_bundle(place: Path) -> Bundle:
             f"{place} holds no bundle. Expected a run (as `regraft train` leaves it) or its `bundle` folder."
         )
     content = _read_facts(folder)
-    _check_files(folder, content["sha256"], {_HEAD, *map(weights_name, range(len(content["backbones"])))})
+    needed = {_HEAD, *map(weights_name, range(len(content["backbones"])))}
+    if (content.get("guard") or {}).get("familiar") is not None:
+        needed.add(_GUARD)
+    _check_files(folder, content["sha256"], needed)
     return _assemble(folder, content)
 
 
@@ -217,27 +228,42 @@ def _assemble(folder: Path, content: dict[str, Any]) -> Bundle:
         facts=content["facts"],
         folder=folder,
         states=tuple(content["sha256"][weights_name(n)] for n in range(len(content["backbones"]))),
+        guard=_read_guard(folder, content),
     )
 
 
 def _read_head(folder: Path, content: dict[str, Any]) -> Head:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     name, width, classes = content["head"]["name"], content["feature_dim"], len(content["classes"])
-    if name not in heads.NAMES:
+    if name not in heads.LOADED:
         raise BundleError(
-            f"{folder} has the head {name!r}, which this Regraft does not know (it knows {', '.join(heads.NAMES)}). "
+            f"{folder} has the head {name!r}, which this Regraft does not know (it knows {', '.join(heads.LOADED)}). "
             "A newer Regraft may be needed."
         )
-    try:
-        arrays = load_file(folder / _HEAD)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise _damaged(folder, f"{_HEAD} cannot be read") from error
-    head = heads.load(name, arrays, content["head"]["settings"])
+    head = heads.load(name, _read_arrays(folder, _HEAD), content["head"]["settings"])
     if not head_fits(head, width, classes):
         raise _damaged(
             folder,
             f"its head does not turn {width} features (the 'feature_dim' of {_FACTS}) into {classes} classes",
         )
     return head
+
+
+def _read_guard(folder: Path, content: dict[str, Any]) -> Guard:
+    """The guard; one that guards nothing for a bundle from before there were any."""
+    if content.get("guard") is None:
+        return Guard()
+    guard = read_guard(content["guard"], _read_arrays(folder, _GUARD) if _GUARD in content["sha256"] else {})
+    if guard.familiar is not None and sum(guard.familiar.blocks) != content["feature_dim"]:
+        raise _damaged(folder, f"its {_GUARD} is not of the {content['feature_dim']} features that {_FACTS} names")
+    return guard
+
+
+def _read_arrays(folder: Path, name: str) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        arrays: dict[str, np.ndarray] = load_file(folder / name)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(folder, f"{name} cannot be read") from error
+    return arrays

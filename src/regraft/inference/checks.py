@@ -50,6 +50,8 @@ def wrong_with(content: dict[str, Any]) -> str:
     for key, known in _KNOWN.items():
         if content[key] not in known:
             return f"its {key!r} is {content[key]!r}; known: {', '.join(known)}"
+    if type(content.get("guard", {})) is not dict:
+        return f"its 'guard' is not {_WORDS[dict]}"
     return _wrong_with_head(content) or _wrong_with_cards(content)
 
 

@@ -21,6 +21,7 @@ from regraft.backbones.recognise import DEFAULTS, identify_checkpoint, recognise
 from regraft.backbones.stages import stages
 from regraft.errors import BundleError, CheckpointError, OptionError, RegraftError, RunExists
 from regraft.features.store import cache_folder
+from regraft.heads.calibrated import Calibrated
 from regraft.heads.linear_probe import LinearProbe
 from regraft.heads.scaling import Scaling
 from regraft.inference.bundle import Bundle, read_bundle, write_bundle
@@ -250,7 +251,9 @@ def _of_bundle(place: Path) -> nn.Module:
     from torch import nn
 
     bundle = read_bundle(place)
-    head = bundle.head
+    head, heat = bundle.head, 1.0
+    if isinstance(head, Calibrated) and head.steps is None:
+        heat, head = head.temperature, head.inner
     if not isinstance(head, LinearProbe):
         raise BundleError(
             f"{place} has the head {head.name!r}, which is no layer of a network: use regraft.load({str(place)!r})"
@@ -260,8 +263,8 @@ def _of_bundle(place: Path) -> nn.Module:
     linear = nn.Linear(bundle.feature_dim, len(bundle.classes))
     weight, bias = _as_linear(head)
     with torch.no_grad():
-        linear.weight.copy_(torch.from_numpy(weight))
-        linear.bias.copy_(torch.from_numpy(bias))
+        linear.weight.copy_(torch.from_numpy(weight / heat))
+        linear.bias.copy_(torch.from_numpy(bias / heat))
     return nn.Sequential(backbone, linear).eval()
 
 

@@ -22,7 +22,9 @@ from regraft.evaluation.predictions import Predictions, softmax
 from regraft.features.extract import silent
 from regraft.features.frozen import check_options, features_of, frozen
 from regraft.features.store import cache_folder, usable_cache
+from regraft.heads.tasks import TaskHeads
 from regraft.inference.bundle import FEATURES_ONLY, read_bundle
+from regraft.inference.task_answers import task_answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
     from regraft.data.manifest import Manifest
     from regraft.features.frozen import Frozen
     from regraft.features.table import FeatureTable
+    from regraft.heads.tasks import TaskPart
     from regraft.inference.bundle import Bundle
+    from regraft.inference.task_answers import TaskAnswer
 
 _TOLD = 40  # characters of a wrong value that an error repeats
 
@@ -46,6 +50,10 @@ class Prediction:
         probabilities: of every class, in class order.
         error: why the image could not be read, or None.
         notes: what decoding did to it ("first of 12 frames").
+        unsure: whether it is less probable than the accuracy asks for that `--abstain-at` was given.
+        unlike: how far the image is from the training images, above 1 for what is unlike them all; None where the
+            model does not know.
+        tasks: of a model with several tasks, the answer in each; `label` and what belongs to it is empty then.
     """
 
     path: str
@@ -54,6 +62,14 @@ class Prediction:
     probabilities: dict[str, float] = field(default_factory=dict)
     error: str | None = None
     notes: tuple[str, ...] = ()
+    unsure: bool = False
+    unlike: float | None = None
+    tasks: dict[str, TaskAnswer] = field(default_factory=dict)
+
+    @property
+    def is_unlike(self) -> bool:
+        """Whether the image is unlike all that the model learnt from, so that its answer means little."""
+        return self.unlike is not None and self.unlike > 1
 
 
 @dataclass(frozen=True, repr=False)
@@ -76,8 +92,14 @@ class Predictor:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The class names."""
+        """The class names; of a model with several tasks, the names of all outputs (`gender=Men`)."""
         return self.bundle.classes
+
+    @property
+    def tasks(self) -> tuple[TaskPart, ...]:
+        """The tasks of a model that has several; empty for one that tells classes."""
+        head = self.bundle.head
+        return head.parts if isinstance(head, TaskHeads) else ()
 
     def predict(
         self,
@@ -101,30 +123,45 @@ class Predictor:
         items, lost = hash_items([Item(name) for name in names])
         extraction = features_of(items, self.ready(), self.cache, max_pixels=max_pixels, on_progress=on_progress)
         errors = {s.path: s.reason for s in (*lost, *extraction.rejected)}
-        rows: dict[str, np.ndarray] = {}
+        answers: dict[str, Prediction] = {}
         if extraction.items:
-            probabilities = softmax(self.bundle.head.logits(extraction.table.features))
-            rows = dict(zip((i.path for i in extraction.items), probabilities, strict=True))
-        return [self._prediction(name, rows, errors, extraction.notes) for name in names]
+            answers = self._answers([i.path for i in extraction.items], extraction.table.features, extraction.notes)
+        return [Prediction(name, error=errors[name]) if name in errors else answers[name] for name in names]
 
-    def _prediction(
-        self,
-        name: str,
-        rows: dict[str, np.ndarray],
-        errors: dict[str, str],
-        notes: dict[str, tuple[str, ...]],
-    ) -> Prediction:
-        if name in errors:
-            return Prediction(name, error=errors[name])
-        probabilities = rows[name]
-        best = int(probabilities.argmax())
-        return Prediction(
-            name,
-            self.classes[best],
-            float(probabilities[best]),
-            dict(zip(self.classes, map(float, probabilities), strict=True)),
-            notes=notes.get(name, ()),
-        )
+    def _answers(
+        self, names: list[str], features: np.ndarray, notes: dict[str, tuple[str, ...]]
+    ) -> dict[str, Prediction]:
+        if isinstance(self.bundle.head, TaskHeads):
+            return self._task_answers(self.bundle.head, names, features, notes)
+        probabilities = softmax(self.bundle.head.logits(features))
+        best, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+        unsure, unlike = self.bundle.guard.unsure(confidence), self.bundle.guard.unlike(features)
+        return {
+            name: Prediction(
+                name,
+                self.classes[best[row]],
+                float(confidence[row]),
+                dict(zip(self.classes, map(float, probabilities[row]), strict=True)),
+                notes=notes.get(name, ()),
+                unsure=bool(unsure[row]),
+                unlike=None if unlike is None else float(unlike[row]),
+            )
+            for row, name in enumerate(names)
+        }
+
+    def _task_answers(
+        self, head: TaskHeads, names: list[str], features: np.ndarray, notes: dict[str, tuple[str, ...]]
+    ) -> dict[str, Prediction]:
+        unlike = self.bundle.guard.unlike(features)
+        return {
+            name: Prediction(
+                name,
+                notes=notes.get(name, ()),
+                unlike=None if unlike is None else float(unlike[row]),
+                tasks=own,
+            )
+            for row, (name, own) in enumerate(zip(names, task_answers(head, features), strict=True))
+        }
 
     def ready(self) -> tuple[Frozen, ...]:
         """The frozen backbones, set up exactly as this model was trained on them.

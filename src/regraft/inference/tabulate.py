@@ -13,10 +13,12 @@ from regraft.atomic import atomic_file, write_text
 from regraft.data.cells import need_pyarrow
 from regraft.data.folder import read_folder
 from regraft.errors import DataError, OptionError, RunExists
+from regraft.inference.task_answers import distinct, task_cells, task_columns, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from regraft.heads.tasks import TaskPart
     from regraft.inference.predictor import Prediction
 
 _ENDINGS = (".csv", ".json", ".parquet")
@@ -61,30 +63,61 @@ def check_target(target: Path, *, overwrite: bool) -> None:
 
 
 def write_predictions(
-    answers: Sequence[Prediction], classes: Sequence[str], target: Path, *, overwrite: bool = False
+    answers: Sequence[Prediction],
+    classes: Sequence[str],
+    target: Path,
+    *,
+    tasks: Sequence[TaskPart] = (),
+    overwrite: bool = False,
 ) -> None:
-    """Write one row an image, atomically: path, label, probability, one column of probability a class, error.
+    """Write one row an image, atomically: path, label, probability, unsure, unlike, one column a class, error, notes.
+
+    Args:
+        answers: what the model says.
+        classes: of the model.
+        target: the file.
+        tasks: of a model with several; each has its own columns, see `task_columns`, in place of label, probability,
+            unsure and the classes. JSON holds the probability of every class as well.
+        overwrite: whether the file may be there.
 
     Raises:
         RegraftError: as `check_target`.
     """
     check_target(target, overwrite=overwrite)
-    rows = [_row(answer, classes) for answer in answers]
+    columns = _task_columns(tasks) if tasks else _columns(classes)
+    rows = [_task_row(answer, tasks, columns) if tasks else _row(answer, classes) for answer in answers]
     ending = target.suffix.lower()
     if ending == ".csv":
         buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, _columns(classes), lineterminator="\n")
+        writer = csv.DictWriter(buffer, list(columns), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_text(target, buffer.getvalue())
     elif ending == ".json":
-        write_text(target, json.dumps(rows, indent=1) + "\n")
+        nested = [to_json(answer) | {"path": row["path"]} for answer, row in zip(answers, rows, strict=True)]
+        write_text(target, json.dumps(nested if tasks else rows, indent=1) + "\n")
     else:
-        _write_parquet(rows, classes, target)
+        _write_parquet(rows, columns, target)
 
 
-def _columns(classes: Sequence[str]) -> list[str]:
-    return ["path", "label", "probability", *(f"p_{name}" for name in classes), "error", "notes"]
+def _columns(classes: Sequence[str]) -> dict[str, type]:
+    """The columns and what they hold."""
+    own = {"path": str, "label": str, "probability": float, "unsure": bool, "unlike": float}
+    return {**own, **{f"p_{name}": float for name in classes}, "error": str, "notes": str}
+
+
+def _task_columns(tasks: Sequence[TaskPart]) -> dict[str, type]:
+    own = task_columns(tasks)
+    names = distinct(["path", "unlike", "error", "notes", *(name for name, _ in own)])
+    shared = dict(zip(names[:4], (str, float, str, str), strict=True))
+    tasks_own = {name: str if text else float for name, (_, text) in zip(names[4:], own, strict=True)}
+    return {"path": str, **tasks_own, **shared}
+
+
+def _task_row(answer: Prediction, tasks: Sequence[TaskPart], columns: Iterable[str]) -> dict[str, Any]:
+    unlike = None if answer.unlike is None else round(answer.unlike, 4)
+    cells = [os.path.normpath(answer.path), *task_cells(tasks, answer.tasks), unlike, answer.error]
+    return dict(zip(columns, [*cells, "; ".join(answer.notes)], strict=True))
 
 
 def _row(answer: Prediction, classes: Sequence[str]) -> dict[str, Any]:
@@ -92,18 +125,20 @@ def _row(answer: Prediction, classes: Sequence[str]) -> dict[str, Any]:
         "path": os.path.normpath(answer.path),
         "label": answer.label,
         "probability": answer.probability,
+        "unsure": None if answer.label is None else answer.unsure,
+        "unlike": None if answer.unlike is None else round(answer.unlike, 4),
         **{f"p_{name}": answer.probabilities.get(name) for name in classes},
         "error": answer.error,
         "notes": "; ".join(answer.notes),
     }
 
 
-def _write_parquet(rows: list[dict[str, Any]], classes: Sequence[str], target: Path) -> None:
+def _write_parquet(rows: list[dict[str, Any]], columns: dict[str, type], target: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    text = {"path", "label", "error", "notes"}
-    schema = pa.schema([(name, pa.string() if name in text else pa.float64()) for name in _columns(classes)])
+    kinds = {str: pa.string(), bool: pa.bool_(), float: pa.float64()}
+    schema = pa.schema([(name, kinds[kind]) for name, kind in columns.items()])
     # Parquet strings are UTF-8: bytes of a file name that are not are written as \xNN.
     for row in rows:
         row["path"] = row["path"].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

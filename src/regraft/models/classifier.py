@@ -17,12 +17,15 @@ class Classifier(nn.Module):
     Attributes:
         backbone: images (B, 3, H, W) -> features (B, D).
         head: features (B, D) -> logits (B, K).
+        weighing: parameters besides, which an objective learns and the logits do not depend on; absent without any.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, head: nn.Module, weighing: nn.Module | None = None) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
+        if weighing is not None:
+            self.weighing = weighing
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised float images (B, 3, H, W) to logits (B, K) float32.

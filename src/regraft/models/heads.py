@@ -68,7 +68,7 @@ def make_head(
         )
     last = _zero(nn.Linear(width if kind == "linear" else hidden, classes))
     if probe is not None:
-        _copy(last, *_unfolded(probe))
+        _copy(last, *unfolded(probe))
     before = [nn.Dropout(dropout)] if dropout else []
     if kind == "linear":
         return nn.Sequential(*before, last) if before else last
@@ -123,8 +123,8 @@ def _hidden_layer(width: int, hidden: int, scaling: Scaling | None, seed: int) -
     return layer
 
 
-def _unfolded(probe: LinearProbe) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weights (D, K) and bias (K,) of the unscaled features."""
+def unfolded(probe: LinearProbe) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weights (D, K) and bias (K,) that a probe has on unscaled features; a class that it never saw lies far below."""
     seen = probe.weights / probe.scaling.scale[:, None]
     seen_bias = probe.bias - probe.scaling.centre @ seen
     weights = np.repeat(seen.mean(axis=1, keepdims=True), probe.n_classes, axis=1)

@@ -63,10 +63,17 @@ STRATEGIES = {
         Strategy(
             "mlp-head",
             "mlp",
-            "one hidden layer",
-            f"When to stop was decided on a tenth of the training part, its temperature found {_BY_CV}.",
-            ("sklearn.neural_network",),
+            "one hidden layer, from the nearest class mean on",
+            f"The number of steps was chosen {_BY_CV}.",
         ),
+        Strategy(
+            "lda",
+            "lda",
+            "linear discriminant analysis with a shrunk covariance",
+            f"The shrinkage was chosen {_BY_CV}.",
+            ("scipy.linalg",),
+        ),
+        Strategy("nearest-mean", "nearest-mean", "nearest class mean", f"Its temperature was found {_BY_CV}."),
         _trained("finetune", "a new head, and the whole network trained"),
         _trained("lp-ft", "the linear probe becomes the head, then everything is trained gently"),
         _trained("partial", "frozen up to a stage, the rest trained"),
@@ -75,12 +82,19 @@ STRATEGIES = {
         _trained("scratch", "the same network without pretrained weights, as a control"),
     )
 }
+AUTO = Strategy(
+    "auto",
+    "linear-probe",
+    "compares the strategies on frozen features and keeps the winner",
+    f"The strategy was chosen {_BY_CV}.",
+)
 _ALIASES = {
     "mlp": "mlp-head",
     "linear": "linear-probe",
     "nb": "naive-bayes",
     "fine-tune": "finetune",
     "lpft": "lp-ft",
+    "ncm": "nearest-mean",
 }
 
 
@@ -91,9 +105,11 @@ def strategy(name: str) -> Strategy:
         OptionError: no strategy has it; the message lists them all.
     """
     word = str(name).lower()
+    if word == AUTO.name:
+        return AUTO
     found = STRATEGIES.get(_ALIASES.get(word, word))
     if found is None:
         close = difflib.get_close_matches(word, STRATEGIES, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
-        raise OptionError(f"strategy {name!r} is unknown: use one of {', '.join(STRATEGIES)}.{hint}")
+        raise OptionError(f"strategy {name!r} is unknown: use auto, or one of {', '.join(STRATEGIES)}.{hint}")
     return found

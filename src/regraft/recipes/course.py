@@ -6,24 +6,22 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from regraft.errors import BackboneError, DataError, OptionError
+from regraft.errors import DataError, OptionError
 from regraft.features.pixels import keep_pixels
-from regraft.recipes.training_options import CACHED, seconds_of
+from regraft.recipes.resolve import resolve, settings_of
+from regraft.recipes.training_options import CACHED, frozen_branches, seconds_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from types import SimpleNamespace
 
-    from numpy.typing import NDArray
-    from torch import Tensor
-
     from regraft.backbones.backbone import BackboneCard
+    from regraft.backbones.preprocessing import Preprocessing
     from regraft.data.manifest import Manifest
     from regraft.features.frozen import Frozen
-    from regraft.heads.linear_probe import LinearProbe
     from regraft.models.classifier import Classifier
+    from regraft.recipes.goal import Goal
     from regraft.recipes.listen import Clock, Listener
     from regraft.training.augment import Augment
     from regraft.training.engine import Engine
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     from regraft.training.phases import Material, Part
     from regraft.training.plan import Planned, Settings
 
-_IMBALANCE = 5.0
 _CONV = 256
 _LONGEST = 300  # epochs that a budget may buy
 _WARM_SHARE, _WARM_MOST = 0.1, 500
@@ -43,8 +40,10 @@ class Course:
 
     Attributes:
         model: backbone and head, with their first weights.
-        card: of the backbone, whose architecture may have got convolutions.
-        objective: what is learnt.
+        cards: of the backbones; the architecture of one alone may have got convolutions.
+        frozen: positions of the backbones that stay as they are.
+        goal: what is to be learnt.
+        objective: the same as the loop takes it.
         planned: the phases.
         settings: how.
         resolved: the options with everything decided.
@@ -55,7 +54,9 @@ class Course:
     """
 
     model: Classifier
-    card: BackboneCard
+    cards: tuple[BackboneCard, ...]
+    frozen: tuple[int, ...]
+    goal: Goal
     objective: Objective
     planned: list[Planned]
     settings: Settings
@@ -70,8 +71,8 @@ def make_course(
     asked: SimpleNamespace,
     strategy: str,
     manifest: Manifest,
-    ready: Frozen,
-    probe: LinearProbe | None,
+    backbones: tuple[Frozen, ...],
+    goal: Goal,
     cache: Path,
     engine: Engine,
     clock: Clock,
@@ -83,8 +84,8 @@ def make_course(
         asked: the options of `train`.
         strategy: one that trains.
         manifest: with a train and a val part.
-        ready: the pretrained backbone.
-        probe: the linear probe on its features, where the strategy starts from it.
+        backbones: the pretrained ones.
+        goal: what is to be learnt.
         cache: the cache folder.
         engine: where to train.
         clock: counts the time.
@@ -93,34 +94,37 @@ def make_course(
     Raises:
         RegraftError: what cannot be trained so.
     """
+    from regraft.models.joint import largest
     from regraft.training.augment import augmentation
     from regraft.training.batches import steps_per_epoch
-    from regraft.training.objectives import classification
     from regraft.training.parameters import Rates
     from regraft.training.phases import Material, plan_phases
     from regraft.training.rules import rule_for
 
-    preprocessing = ready.card.preprocessing
+    preprocessing = largest([one.card.preprocessing for one in backbones])
+    still = frozen_branches(asked.freeze, asked.backbone)
     count = len(manifest.split("train"))
-    options, notes = _resolve(asked, strategy, count, preprocessing.size, engine)
+    options, notes = resolve(asked, strategy, count, preprocessing.size, engine)
     augment = augmentation(options["augment"], preprocessing)
     with clock.phase("pixels"), engine.first_alone():
-        train = _part(manifest.split("train"), ready, cache, asked, "plain" if augment is None else "frame", listener)
-        val = _part(manifest.split("val"), ready, cache, asked, "plain", listener)
+        view = "plain" if augment is None else "frame"
+        train = _part(manifest, "train", preprocessing, goal, cache, asked, view, listener)
+        val = _part(manifest, "val", preprocessing, goal, cache, asked, "plain", listener)
     with clock.phase("model"):
-        model, card, fresh = _build(asked, strategy, manifest, ready, probe, engine)
-    weights, told = _class_weights(asked.class_weights, train.targets, manifest, listener)
-    rule = rule_for(count)
+        model, cards, fresh = _build(asked, strategy, backbones, still, goal, engine)
+    for note in goal.notes:
+        listener.say(note)
     material = Material(
         model,
-        card,
-        ready.spaces[0].weights_sha256,
+        cards,
+        still,
+        backbones[0].spaces[0].weights_sha256,
         fresh,
         train,
         val,
         augment,
         0 if strategy not in CACHED or options["views"] == "fresh" else int(options["views"]),
-        rule.statistics or strategy == "scratch",
+        rule_for(count).statistics or strategy == "scratch",
         Rates(options["lr"], options.pop("head_lr"), options["layer_decay"], options["weight_decay"]),
         asked.seed,
         cache,
@@ -128,8 +132,8 @@ def make_course(
         listener.say,
         listener.progress,
     )
-    objective = classification(weights=weights, smoothing=options["smoothing"], mixup=asked.mixup)
-    settings = replace(_settings(asked, options), judge_start=probe is not None)
+    objective = goal.objective(options["smoothing"])
+    settings = replace(settings_of(options, judge_start=goal.start is not None), metric=goal.metric)
     if asked.budget is not None and options["epochs"] is None:
         options["epochs"] = _affordable(asked, strategy, material, objective, settings, count, listener)
     planned = plan_phases(strategy, material, options["epochs"], asked.unfreeze_from)
@@ -142,9 +146,13 @@ def make_course(
         f"{strategy}: {options['epochs']} epochs of {count} images, batch {settings.batch}, learning rate"
         f" {options['lr']:.2g}, augmentation {options['augment']}, {engine.precision} ({engine.why})"
     )
+    if len(cards) > 1:
+        listener.say(_together(cards, still, preprocessing))
     return Course(
         model,
-        card,
+        cards,
+        still,
+        goal,
         objective,
         planned,
         replace(settings, warm_up=warm_up),
@@ -152,159 +160,76 @@ def make_course(
         {**chosen, "precision": engine.precision, "head": asked.head},
         train,
         augment,
-        (*notes, *told),
+        (*notes, *goal.notes),
     )
 
 
-def _resolve(
-    asked: SimpleNamespace, strategy: str, images: int, size: tuple[int, int], engine: Engine
-) -> tuple[dict[str, Any], list[str]]:
-    """All options as they will be, with `head_lr` besides."""
-    from regraft.training.rules import PACES, augmentation_for, batch_for, pace_for, rule_for
-
-    rule, notes = rule_for(images), []
-    batch = asked.batch or batch_for(images)
-    if batch > images:
-        batch = images
-        notes.append(f"the batch is all of the {images} training images")
-    batch = max(engine.world, batch - batch % engine.world)
-    pace = pace_for(strategy, optimiser=asked.optimiser, batch=batch, lr=None if asked.lr == "auto" else asked.lr)
-    epochs = asked.epochs
-    if epochs is None and asked.budget is None:
-        epochs = max(1, round(rule.epochs * PACES[strategy].longer))
-    auto = {
-        "augment": augmentation_for(*size) if asked.augment == "auto" else asked.augment,
-        "views": (rule.views if strategy in CACHED else "auto") if asked.views == "auto" else asked.views,
-        "precision": engine.precision if engine.precision != "f16" else "auto",
-        "epochs": epochs,
-        "batch": batch,
-        "lr": pace.lr,
-        "head_lr": pace.head_lr,
-        "layer_decay": pace.layer_decay if asked.layer_decay is None else asked.layer_decay,
-        "weight_decay": pace.weight_decay if asked.weight_decay is None else asked.weight_decay,
-        "smoothing": pace.smoothing if asked.smoothing is None else asked.smoothing,
-        "workers": _workers() if asked.workers is None else asked.workers,
-        "budget": asked.budget,
-    }
-    return {**vars(asked), **auto, "views": str(auto["views"])}, notes
-
-
-def _workers() -> int:
-    """Without a GPU the steps need every core themselves."""
-    import torch
-
-    from regraft.features.runtime import cores
-
-    return min(8, cores()) if torch.cuda.is_available() else 0
-
-
-def _settings(asked: SimpleNamespace, options: dict[str, Any]) -> Settings:
-    from regraft.training.plan import Settings
-    from regraft.training.schedules import parse_schedule
-
-    return Settings(
-        batch=options["batch"],
-        schedule=parse_schedule(asked.schedule),
-        accumulate=min(asked.accumulate, options["batch"]),
-        optimiser=asked.optimiser,
-        clip=asked.clip,
-        metric=asked.metric,
-        average=asked.ema,
-        patience=asked.early_stop,
-        budget=None if asked.budget is None else seconds_of(asked.budget),
-        eval_every=asked.eval_every,
-        save_every=asked.save_every,
-        keep=asked.keep,
-        workers=options["workers"],
-        seed=asked.seed,
-    )
+def _together(cards: Sequence[BackboneCard], still: Sequence[int], preprocessing: Preprocessing) -> str:
+    """What is done with several backbones."""
+    height, width = preprocessing.size
+    told = [f"{card.name} {'frozen' if n in still else 'trained'}" for n, card in enumerate(cards)]
+    return f"  one model of {', '.join(told)}; pictures of {width}x{height}, made smaller for those that take less"
 
 
 def _part(
-    manifest: Manifest, ready: Frozen, cache: Path, asked: SimpleNamespace, view: Any, listener: Listener
+    manifest: Manifest,
+    split: str,
+    preprocessing: Preprocessing,
+    goal: Goal,
+    cache: Path,
+    asked: SimpleNamespace,
+    view: Any,
+    listener: Listener,
 ) -> Part:
+    from regraft.training.phases import Part
+
+    items = manifest.split(split).items
     kept = keep_pixels(
-        manifest.items,
-        ready.card.preprocessing,
-        cache,
-        view=view,
-        max_pixels=asked.max_pixels,
-        on_progress=listener.progress,
+        items, preprocessing, cache, view=view, max_pixels=asked.max_pixels, on_progress=listener.progress
     )
     if kept.rejected:  # they could be read a moment ago, when the features were computed
         first = kept.rejected[0]
         raise DataError(f"{first.path} {first.reason}. Run it again when nothing else writes there.")
     if kept.note:
         listener.say(f"  {kept.note}")
-    from regraft.training.phases import Part
-
-    return Part(manifest.items, np.array(manifest.targets(), np.int64), kept.pixels)
+    return Part(items, goal.targets(split), kept.pixels)
 
 
 def _build(
     asked: SimpleNamespace,
     strategy: str,
-    manifest: Manifest,
-    ready: Frozen,
-    probe: LinearProbe | None,
+    backbones: tuple[Frozen, ...],
+    still: Sequence[int],
+    goal: Goal,
     engine: Engine,
-) -> tuple[Classifier, BackboneCard, frozenset[str]]:
-    """The model, the card of its backbone, and the names of what no pretraining filled in it."""
+) -> tuple[Classifier, tuple[BackboneCard, ...], frozenset[str]]:
+    """The model, the cards of its backbones, and the names of what no pretraining filled in it."""
     import torch
-    from safetensors.torch import load_file
 
-    from regraft.backbones.catalogue import build_module
     from regraft.backbones.convolutions import with_convolutions
     from regraft.models.classifier import Classifier
     from regraft.models.heads import make_head
+    from regraft.models.joint import build_trunk
 
-    card = ready.card
+    cards = tuple(one.card for one in backbones)
     if asked.head == "conv":
-        card = replace(card, architecture=with_convolutions(card.architecture, _CONV))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(asked.seed)
-        backbone = build_module(card.architecture)
-    fresh = frozenset(backbone.state_dict())
-    if strategy != "scratch":
-        state = load_file(ready.weights)
-        unexpected = backbone.load_state_dict(state, strict=False).unexpected_keys
-        if unexpected:
-            raise BackboneError(f"{card.architecture} has no {unexpected[0]}, which its weights have. Prune the cache.")
-        fresh -= state.keys()
+        cards = (replace(cards[0], architecture=with_convolutions(cards[0].architecture, _CONV)),)
+    # What is frozen stays as it is, so it is never without its pretrained weights.
+    weights = [None if strategy == "scratch" and n not in still else one.weights for n, one in enumerate(backbones)]
+    trunk, fresh = build_trunk(cards, weights, asked.seed)
     if strategy == "lora":
         from regraft.models.lora import add_lora
 
-        backbone = add_lora(backbone, size=card.preprocessing.size, seed=asked.seed)
+        trunk = add_lora(trunk, size=cards[0].preprocessing.size, seed=asked.seed)
     head = make_head(
         "mlp" if asked.head == "mlp" else "linear",
-        card.feature_dim,
-        len(manifest.classes),
-        probe=probe,
+        sum(card.feature_dim for card in cards),
+        goal.outputs,
+        probe=goal.start,
         seed=asked.seed,
     )
-    model = Classifier(backbone, head).to(memory_format=torch.channels_last)
-    return model.to(engine.device), card, fresh
-
-
-def _class_weights(
-    wanted: str, targets: NDArray[np.int64], manifest: Manifest, listener: Listener
-) -> tuple[Tensor | None, list[str]]:
-    """Weights of the classes, and what to say of them."""
-    import torch
-
-    from regraft.losses.cross_entropy import class_weights
-
-    counts = np.bincount(targets, minlength=len(manifest.classes))
-    there = counts[counts > 0]
-    ratio = float(there.max() / there.min())
-    if wanted == "none" or (wanted == "auto" and ratio <= _IMBALANCE):
-        return None, []
-    note = (
-        f"the largest class has {ratio:.1f} times as many training images as the smallest: classes are weighted by"
-        " their rarity (--class-weights none does not)"
-    )
-    listener.say(note)
-    return torch.from_numpy(class_weights(counts)).float(), [note]
+    model = Classifier(trunk, head, goal.weighing).to(memory_format=torch.channels_last)
+    return model.to(engine.device), cards, fresh
 
 
 def _affordable(

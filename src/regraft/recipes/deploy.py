@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from regraft.errors import RunExists
 from regraft.features.frozen import features_of, frozen
 from regraft.heads.calibration import temperature
 from regraft.heads.head import Fitted
+from regraft.inference.bundle import weights_name
 from regraft.recipes.catalogue import STRATEGIES
 from regraft.recipes.fit_head import measure_head
 from regraft.recipes.gather import Gathered
@@ -20,8 +23,12 @@ from regraft.recipes.run import Finished, Run, command_line, write_run
 from regraft.recipes.workplace import LOGS, resume_command, training_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from torch import nn
+
+    from regraft.backbones.backbone import BackboneCard
     from regraft.features.frozen import Frozen
     from regraft.heads.head import Head
     from regraft.recipes.begun import Begun
@@ -30,15 +37,13 @@ if TYPE_CHECKING:
     from regraft.training.engine import Engine
     from regraft.training.plan import Trained
 
-_WEIGHTS = "backbone.safetensors"
-
 
 def finish(begun: Begun, course: Course, engine: Engine, trained: Trained, probe: Fitted, folder: Path) -> Run:
     """Measure the best weights as any model is measured, compare with the probe, and write the run."""
     backbones, gathered, fitted, plain = _deployable(begun, course, trained, folder)
     kept, comparison = _compare(begun, trained, gathered, plain, probe, course.settings.metric)
     begun.listener.say(comparison)
-    notes = (*begun.notes, comparison, *_caution(begun))
+    notes = (*begun.notes, comparison, *caution(begun))
     if kept == begun.plan.name:
         measured = gathered
     else:
@@ -60,22 +65,12 @@ def _write(
     kept: str,
     folder: Path,
 ) -> Run:
-    from regraft.recipes.train import frozen_bundle, joined_name, train, unfilled
+    from regraft.recipes.frozen_run import frozen_bundle, unfilled
 
-    options = {**course.resolved, "run": begun.options["run"]}
-    facts = {
-        "command": command_line(train, {**begun.options, "run": begun.target}),
-        "options": options,
-        "strategy": kept,
-        "asked_strategy": begun.plan.name,
-        "backbone": joined_name(backbones),
-        "selection": begun.plan.selection,
-    }
-    plan = STRATEGIES[kept]
-    bundle = frozen_bundle(measured, backbones, outcome, plan)
+    bundle = frozen_bundle(measured, backbones, outcome, STRATEGIES[kept])
     finished = Finished(
         begun.name,
-        facts,
+        facts_of(begun, course, backbones, kept),
         begun.gathered,
         outcome.fitted,
         outcome.predictions,
@@ -84,15 +79,41 @@ def _write(
         measured=measured,
         epochs=tuple(trained.progress.history),
         training=folder,
-        engine={
-            "training precision": f"{engine.precision} ({engine.why})",
-            "training processes": str(engine.world),
-            "training ended": trained.progress.finished,
-        },
+        engine=engine_facts(engine, trained),
     )
-    overwrite = begun.options["overwrite"]
+    with kept_meanwhile(begun):
+        return write_run(finished, begun.target, bundle, backbones, begun.clock, overwrite=begun.options["overwrite"])
+
+
+def facts_of(begun: Begun, course: Course, backbones: tuple[Frozen, ...], kept: str) -> dict[str, Any]:
+    """What config.json says of the run, `kept` being the strategy whose result it is."""
+    from regraft.recipes.frozen_run import joined_name
+    from regraft.recipes.train import train
+
+    return {
+        "command": command_line(train, {**begun.options, "run": begun.target}),
+        "options": {**course.resolved, "run": begun.options["run"]},
+        "strategy": kept,
+        "asked_strategy": begun.plan.name,
+        "backbone": joined_name(backbones),
+        "selection": begun.plan.selection,
+    }
+
+
+def engine_facts(engine: Engine, trained: Trained) -> dict[str, str]:
+    """How the training ran, for the report."""
+    return {
+        "training precision": f"{engine.precision} ({engine.why})",
+        "training processes": str(engine.world),
+        "training ended": trained.progress.finished,
+    }
+
+
+@contextlib.contextmanager
+def kept_meanwhile(begun: Begun) -> Iterator[None]:
+    """Say where the trained weights are when the run's folder has been taken meanwhile."""
     try:
-        return write_run(finished, begun.target, bundle, backbones, begun.clock, overwrite=overwrite)
+        yield
     except RunExists as error:
         raise RunExists(
             f"{error} The trained weights are kept in {training_folder(begun.target)}: move the other run away and go"
@@ -103,48 +124,56 @@ def _write(
 def _deployable(
     begun: Begun, course: Course, trained: Trained, folder: Path
 ) -> tuple[tuple[Frozen, ...], Gathered, Fitted, Head]:
-    """The trained network as frozen backbone, features to measure it on, its head, and that before a temperature."""
-    from safetensors.torch import save_file
-
+    """The trained network as frozen backbones, features to measure it on, its head, and that before a temperature."""
     from regraft.models.heads import to_head
+
+    backbones = frozen_again(begun, course, trained, folder)
+    gathered = features_again(begun, backbones)
+    val = gathered.split("val")
+    targets = np.array(val.manifest.targets(), np.int64)
+    present = np.flatnonzero(np.bincount(course.train.targets, minlength=len(gathered.manifest.classes)))
+    plain = to_head(course.model.head, len(gathered.manifest.classes), present)
+    heat = temperature(plain.logits(val.table.features), targets)
+    head = to_head(course.model.head, len(gathered.manifest.classes), present, heat)
+    best = {"best_epoch": trained.best["epoch"], "temperature": heat}
+    return backbones, gathered, Fitted(head, chosen={**course.chosen, **best}), plain
+
+
+def frozen_again(begun: Begun, course: Course, trained: Trained, folder: Path) -> tuple[Frozen, ...]:
+    """The best weights put into the model, and its backbones as ones to extract with; what was frozen is as it was."""
+    from regraft.models.joint import branches_of
     from regraft.models.lora import merge_lora
 
     model = course.model.to("cpu")
     model.load_state_dict(trained.weights)
     model.eval()
-    backbone = merge_lora(model.backbone) if begun.plan.name == "lora" else model.backbone
-    state = {name: tensor.contiguous().clone() for name, tensor in backbone.state_dict().items()}
-    file = folder / _WEIGHTS
-    save_file(state, file)
-    digest = sha256(file)
-    card = replace(
-        course.card,
-        weights=f"{course.card.weights}, trained by {begun.plan.name}" if begun.plan.name != "scratch" else "scratch",
-        weights_file=str((begun.target / "bundle" / _WEIGHTS).absolute()),
-        weights_sha256=digest,
-        parameters=sum(parameter.numel() for parameter in backbone.parameters()),
-    )
+    trunk = merge_lora(model.backbone) if begun.plan.name == "lora" else model.backbone
     with begun.clock.phase("backbone"):
-        ready = frozen(
-            card,
-            lambda: Backbone(card, backbone),
-            begun.cache,
-            runtime=begun.options["runtime"],
-            state_sha256=digest,
+        return tuple(
+            begun.backbones[n] if n in course.frozen else _one_frozen(begun, course.cards[n], module, n, folder)
+            for n, module in enumerate(branches_of(trunk))
         )
-    backbones = (ready,)
-    gathered = _features(begun, backbones)
-    val = gathered.split("val")
-    targets = np.array(val.manifest.targets(), np.int64)
-    present = np.flatnonzero(np.bincount(course.train.targets, minlength=len(gathered.manifest.classes)))
-    plain = to_head(model.head, len(gathered.manifest.classes), present)
-    heat = temperature(plain.logits(val.table.features), targets)
-    head = to_head(model.head, len(gathered.manifest.classes), present, heat)
-    best = {"best_epoch": trained.best["epoch"], "temperature": heat}
-    return backbones, gathered, Fitted(head, chosen={**course.chosen, **best}), plain
 
 
-def _features(begun: Begun, backbones: tuple[Frozen, ...]) -> Gathered:
+def _one_frozen(begun: Begun, card: BackboneCard, module: nn.Module, position: int, folder: Path) -> Frozen:
+    from safetensors.torch import save_file
+
+    name = weights_name(position)
+    state = {name: tensor.contiguous().clone() for name, tensor in module.state_dict().items()}
+    save_file(state, folder / name)
+    digest = sha256(folder / name)
+    card = replace(
+        card,
+        weights=f"{card.weights}, trained by {begun.plan.name}" if begun.plan.name != "scratch" else "scratch",
+        weights_file=str((begun.target / "bundle" / name).absolute()),
+        weights_sha256=digest,
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
+    )
+    build = partial(Backbone, card, module)
+    return frozen(card, build, begun.cache, runtime=begun.options["runtime"], state_sha256=digest)
+
+
+def features_again(begun: Begun, backbones: tuple[Frozen, ...]) -> Gathered:
     """Features by the trained networks of the images that nothing was learnt from."""
     manifest = begun.gathered.manifest
     items = tuple(item for item in manifest.items if item.split != "train")
@@ -194,7 +223,8 @@ def _compare(
     return "linear-probe", f"{told}: {reason}, which is kept as the result (--force keeps {name})"
 
 
-def _caution(begun: Begun) -> tuple[str, ...]:
+def caution(begun: Begun) -> tuple[str, ...]:
+    """What is to be said where the numbers are of the images that the best epoch was chosen by."""
     if "test" in begun.gathered.manifest.split_sizes():
         return ()
     said = (

@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 from regraft.backbones.files import warnings
@@ -57,7 +58,7 @@ def evaluate(
         overwrite: Replace the run folder if it exists.
         features: Evaluate on this feature file instead of images.
         root: Where the relative paths of a table or list start; its own folder by default.
-        label: The table's column with the labels.
+        label: The table's column with the labels. The tasks of a model with several keep their columns.
         path_column: The table's column with the paths.
         split_column: The table's column with train, val, test.
         group_column: The table's column with groups.
@@ -82,20 +83,24 @@ def evaluate(
     target = choose_folder(run, f"{home.name}-evaluate", overwrite=overwrite)
     if target.resolve() in {home, where}:
         raise OptionError(f"--run {target} is the model itself; choose another folder for its evaluation")
+    if predictor.tasks:
+        from regraft.recipes.tasks_evaluate import evaluate_task_model
+
+        return evaluate_task_model(SimpleNamespace(**options), predictor, target, home, clock, listener)
     source = None if data is None else Source(data, root, label, path_column, split_column, group_column)
     if source is None and features is None and (home / "manifest.csv").is_file():
         source = Source(home / "manifest.csv")
     backbones: tuple[Frozen, ...] = ()
     if features is not None:
         gathered = gather_file(Path(features), source, clock, listener, max_rejected=max_rejected)
-        _check_same_features(gathered, predictor, Path(features), listener)
-        wanted = _which(gathered.manifest, split)
+        check_same_features(gathered, predictor, Path(features), listener)
+        wanted = which_part(gathered.manifest, split)
         notes = _unknown_labels(gathered.manifest, predictor, listener)
     elif source is None:
         raise OptionError(f"{model} is a bundle without its run: name the data to evaluate it on")
     else:
         manifest, lost = read_and_hash(source, clock, listener, labelled=True)
-        wanted = _which(manifest, split)
+        wanted = which_part(manifest, split)
         manifest = replace(manifest, items=tuple(i for i in manifest.items if wanted in {i.split, EVERYTHING}))
         notes = _unknown_labels(manifest, predictor, listener)  # before the long part
         with clock.phase("backbone"):
@@ -103,7 +108,7 @@ def evaluate(
         where_to = predictor.cache, clock, listener
         gathered = gather(manifest, lost, backbones, *where_to, max_pixels=max_pixels, max_rejected=max_rejected)
     gathered = _part(gathered, wanted)
-    seen = _count_seen(gathered.manifest, home)
+    seen = count_seen(gathered.manifest, home)
     with clock.phase("evaluate"):
         predictions = predictor.predictions(gathered.manifest, gathered.table)
         evaluation = measure(predictions, split=wanted, seed=seed, seen=seen)
@@ -127,7 +132,7 @@ def evaluate(
     return write_run(finished, target, None, backbones, clock, overwrite=overwrite)
 
 
-def _check_same_features(gathered: Gathered, predictor: Predictor, features: Path, listener: Listener) -> None:
+def check_same_features(gathered: Gathered, predictor: Predictor, features: Path, listener: Listener) -> None:
     """Features of another network or view have the same shape and mean something else."""
     bundle, about = predictor.bundle, gathered.about
     trained_on = bundle.facts.get("features") or {}
@@ -159,7 +164,7 @@ def _cards(about: dict[str, Any]) -> list[dict[str, Any]]:
     return about["backbones"] if "backbones" in about else [about.get("backbone", {})]
 
 
-def _which(manifest: Manifest, split: str) -> str:
+def which_part(manifest: Manifest, split: str) -> str:
     """The part to evaluate: the one asked for, or the most honest one there is."""
     sizes = manifest.split_sizes()
     if split == "auto":
@@ -195,11 +200,12 @@ def _unknown_labels(manifest: Manifest, predictor: Predictor, listener: Listener
     return [said]
 
 
-def _count_seen(manifest: Manifest, home: Path) -> int:
+def count_seen(manifest: Manifest, home: Path) -> int:
     """How many of the images were in the model's training part, by the bytes of their files."""
     own = home / "manifest.csv"
     if not own.is_file():
         return 0
     with own.open(encoding="utf-8", errors="surrogateescape", newline="") as handle:
-        trained = {row["sha256"] for row in csv.DictReader(handle) if row["split"] == "train"}
+        # a task may have taken one of these names for its column
+        trained = {row.get("sha256") for row in csv.DictReader(handle) if row.get("split") == "train"}
     return sum(item.key in trained for item in manifest.items)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from regraft.data.splits import make_splits
 from regraft.errors import CannotWrite, OptionError, TrainingStopped
 from regraft.features.store import cache_folder, usable_cache
-from regraft.recipes.backbone import absolute_name
+from regraft.recipes.backbone import absolute_name, backbone_names
 from regraft.recipes.begun import Begun
 from regraft.recipes.catalogue import STRATEGIES
 from regraft.recipes.catalogue import strategy as find_strategy
@@ -23,12 +23,15 @@ from regraft.recipes.config import write_config
 from regraft.recipes.course import make_course
 from regraft.recipes.deploy import finish
 from regraft.recipes.fit_head import fit_head
+from regraft.recipes.goal import Matter, one_class
 from regraft.recipes.listen import Clock
 from regraft.recipes.workplace import CHANGEABLE, CONFIG, LOGS, held, resume_command, start, training_folder
 
 if TYPE_CHECKING:
+    from regraft.data.manifest import Manifest
     from regraft.heads.head import Fitted
     from regraft.recipes.course import Course
+    from regraft.recipes.goal import Goal
     from regraft.recipes.listen import Listener
     from regraft.recipes.run import Run
     from regraft.training.engine import Engine
@@ -40,8 +43,13 @@ _VAL_SHARE = 0.15
 _SHOWN = 16
 
 
-def fine_tune(begun: Begun, engine: Engine | None) -> Run:
+def fine_tune(begun: Begun, engine: Engine | None, matter: Matter | None = None) -> Run:
     """Train the network and leave a run.
+
+    Args:
+        begun: what `train` found.
+        engine: where several processes train; None: this one alone.
+        matter: what is learnt; None: one class an image.
 
     Raises:
         RegraftError: as `train`.
@@ -54,16 +62,17 @@ def fine_tune(begun: Begun, engine: Engine | None) -> Run:
     from regraft.training.state import newest
 
     engine = engine or start_engine(asked.precision)
-    begun, aside = _with_validation(begun)
-    probe = _probe(begun)
-    course = _course(begun, engine, probe)  # before anything is written: options may be wrong
+    matter = matter or _ONE_CLASS
+    begun, aside = _with_validation(begun, matter)
+    probe = matter.probe(begun)
+    course = _course(begun, engine, matter.goal(begun, probe))  # before anything is written: options may be wrong
     target = engine.fabric.broadcast(begun.target) if engine.world > 1 else begun.target
     begun = replace(begun, target=target, notes=(*begun.notes, *aside, *course.notes))
     folder = training_folder(target)
     if engine.rank > 0:
         engine.fabric.barrier()  # the first process makes the folder
         state = newest(folder)[0] if begun.resume is not None else None
-        _run_loop(begun, course, engine, folder, state)
+        _run_loop(begun, course, engine, folder, state, _identity(begun, course, matter))
         return engine.fabric.broadcast(None)  # type: ignore[no-any-return]
     if begun.resume is None:
         start(target, overwrite=begun.options["overwrite"])
@@ -72,12 +81,12 @@ def fine_tune(begun: Begun, engine: Engine | None) -> Run:
         if begun.resume is None:
             write_config(folder / CONFIG, train, _kept_options(course, target))
         else:
-            state = _state_to_resume(begun, course, folder)
+            state = _state_to_resume(begun, _identity(begun, course, matter), folder)
         if engine.world > 1:
             engine.fabric.barrier()
-        trained = _run_loop(begun, course, engine, folder, state)
+        trained = _run_loop(begun, course, engine, folder, state, _identity(begun, course, matter))
         try:
-            run = finish(begun, course, engine, trained, probe, folder)
+            run = matter.finish(begun, course, engine, trained, probe, folder)
         except KeyboardInterrupt:
             again = f"stopped; the training is done and saved. Measure it with: {resume_command(target)}"
             raise TrainingStopped(again, signal.SIGINT) from None
@@ -95,23 +104,28 @@ def _kept_options(course: Course, target: Path) -> dict[str, Any]:
     for name in ("data", "root", "augment"):
         if kept[name] is not None and Path(kept[name]).exists():
             kept[name] = str(Path(kept[name]).absolute())
-    kept["backbone"] = absolute_name(kept["backbone"])
+    names = [absolute_name(name) for name in backbone_names(kept["backbone"])]
+    kept["backbone"] = "+".join(names)
+    kept["freeze"] = ",".join(names[n] for n in course.frozen) or None
     return kept
 
 
-def _identity(begun: Begun, course: Course) -> dict[str, Any]:
+def _identity(begun: Begun, course: Course, matter: Matter) -> dict[str, Any]:
     """What must be the same for a training to go on exactly, for its states."""
-    free = {"run", "data", "root", "backbone", "augment", "resume", "config", "budget", *CHANGEABLE}
+    free = {"run", "data", "root", "backbone", "freeze", "augment", "resume", "config", "budget", *CHANGEABLE}
     options = {name: str(value) for name, value in course.resolved.items() if name not in free}
     return {
-        "manifest_sha256": begun.gathered.manifest.sha256(),
-        "weights_sha256": "+".join(one.spaces[0].weights_sha256 for one in begun.backbones),
+        "manifest_sha256": matter.identity(begun.gathered.manifest),
+        "weights_sha256": "+".join(
+            one.spaces[0].weights_sha256 + (" frozen" if n in course.frozen else "")
+            for n, one in enumerate(begun.backbones)
+        ),
         "augment": "none" if course.augment is None else course.augment.fingerprint(),
         "options_sha256": hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest(),
     }
 
 
-def _state_to_resume(begun: Begun, course: Course, folder: Path) -> State | None:
+def _state_to_resume(begun: Begun, identity: dict[str, Any], folder: Path) -> State | None:
     """The state to go on from, or None to begin again.
 
     Raises:
@@ -129,7 +143,7 @@ def _state_to_resume(begun: Begun, course: Course, folder: Path) -> State | None
             "augment": "the augmentation",
             "options_sha256": f"the options in {folder / CONFIG}",
         }
-        for name, value in _identity(begun, course).items():
+        for name, value in identity.items():
             if state.facts[name] != value:
                 raise OptionError(
                     f"resume {begun.target}: {whats[name]} have changed since this training began, so it cannot go on"
@@ -156,20 +170,20 @@ def prepare(options: dict[str, Any], listener: Listener) -> tuple[Course, Engine
     cache = usable_cache(cache_folder())
     backbones, gathered = gather_parts(asked, plan, source_of(asked), own, cache, clock, listener)
     begun = Begun(whole, plan, gathered, backbones, cache, Path(), "", (), None, clock, listener)
-    begun, _ = _with_validation(begun)
+    begun, _ = _with_validation(begun, _ONE_CLASS)
     from regraft.training.engine import start_engine
 
     engine = start_engine(asked.precision)
-    return _course(begun, engine, _probe(begun)), engine
+    return _course(begun, engine, _goal(begun, _probe(begun))), engine
 
 
-def _course(begun: Begun, engine: Engine, probe: Fitted) -> Course:
+def _course(begun: Begun, engine: Engine, goal: Goal) -> Course:
     return make_course(
         SimpleNamespace(**begun.options),
         begun.plan.name,
         begun.gathered.manifest,
-        begun.backbones[0],
-        probe.head if begun.plan.name == "lp-ft" else None,  # type: ignore[arg-type]
+        begun.backbones,
+        goal,
         begun.cache,
         engine,
         begun.clock,
@@ -177,12 +191,12 @@ def _course(begun: Begun, engine: Engine, probe: Fitted) -> Course:
     )
 
 
-def _with_validation(begun: Begun) -> tuple[Begun, tuple[str, ...]]:
+def _with_validation(begun: Begun, matter: Matter) -> tuple[Begun, tuple[str, ...]]:
     """Training chooses its best epoch by validation images; where there are none, some of train are set aside."""
     manifest = begun.gathered.manifest
     if "val" in manifest.split_sizes():
         return begun, ()
-    part = make_splits(manifest.split("train"), seed=begun.options["seed"], val=_VAL_SHARE, test=0.0, resplit=True)
+    part = matter.divide(manifest.split("train"), _VAL_SHARE, begun.options["seed"])
     split = {item.path: item.split for item in part.items}
     items = tuple(replace(item, split=split.get(item.path, item.split)) for item in manifest.items)
     count = sum(value == "val" for value in split.values())
@@ -197,9 +211,25 @@ def _probe(begun: Begun) -> Fitted:
     return fit_head(begun.gathered, plan, begun.options["seed"], begun.clock, begun.listener)
 
 
-def _run_loop(begun: Begun, course: Course, engine: Engine, folder: Path, state: State | None) -> Trained:
+def _goal(begun: Begun, probe: Fitted) -> Goal:
+    asked = SimpleNamespace(**begun.options)
+    start: Any = probe.head if begun.plan.name == "lp-ft" else None
+    return one_class(asked, begun.gathered.manifest, start)
+
+
+def _divide(manifest: Manifest, share: float, seed: int) -> Manifest:
+    return make_splits(manifest, seed=seed, val=share, test=0.0, resplit=True)
+
+
+_ONE_CLASS = Matter(_divide, _probe, _goal, finish, lambda manifest: manifest.sha256())
+
+
+def _run_loop(
+    begun: Begun, course: Course, engine: Engine, folder: Path, state: State | None, identity: dict[str, Any]
+) -> Trained:
     from regraft.training.loop import fit
     from regraft.training.plan import Place
+    from regraft.training.validation import measure
 
     writer = None
     if begun.options["tensorboard"] and engine.rank == 0:
@@ -207,10 +237,10 @@ def _run_loop(begun: Begun, course: Course, engine: Engine, folder: Path, state:
 
         writer = open_writer(folder / LOGS, done=0 if state is None else state.facts["step"])
         if state is None:
-            _show_inputs(writer, course, begun)
+            _show_inputs(writer, course)
     place = Place(
         folder=folder,
-        facts=_identity(begun, course),
+        facts=identity,
         names=lambda row: course.train.items[row].path,
         say=begun.listener.say,
         progress=begun.listener.progress,
@@ -227,6 +257,7 @@ def _run_loop(begun: Begun, course: Course, engine: Engine, folder: Path, state:
                 engine,
                 place,
                 images=len(course.train.items),
+                judge=course.goal.judge or measure,
                 resume=state,
             )
     finally:
@@ -234,11 +265,12 @@ def _run_loop(begun: Begun, course: Course, engine: Engine, folder: Path, state:
             writer.close()
 
 
-def _show_inputs(writer: Writer, course: Course, begun: Begun) -> None:
+def _show_inputs(writer: Writer, course: Course) -> None:
     """The first batch as the network will see it."""
     from regraft.training.batches import PixelExamples, training_batches
 
     examples = PixelExamples(course.train.pixels, course.train.targets, course.augment, course.settings.seed)
     batch = next(iter(training_batches(examples, batch=course.settings.batch, seed=course.settings.seed, epoch=0)))
-    names = [begun.gathered.manifest.classes[int(target)] for target in batch.targets[:_SHOWN]]
+    items = [course.train.items[int(row)] for row in batch.rows[:_SHOWN]]
+    names = [item.label or Path(item.path).name for item in items]
     writer.inputs(batch.inputs[:_SHOWN], names, 0)

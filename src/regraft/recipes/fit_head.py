@@ -12,6 +12,9 @@ from regraft.evaluation.metrics import evaluate as measure
 from regraft.evaluation.predictions import Predictions
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from regraft.data.manifest import Manifest
     from regraft.heads.head import Fitted
     from regraft.recipes.catalogue import Strategy
     from regraft.recipes.gather import Gathered
@@ -33,22 +36,26 @@ def fit_head(gathered: Gathered, plan: Strategy, seed: int, clock: Clock, listen
     part = gathered.split("train")
     clock.import_now(*plan.imports)
     with clock.phase("fit"):
-        groups = None
-        if any(item.group is not None for item in part.manifest.items):
-            # An image without a group is a group of its own.
-            groups = np.array([i.group if i.group is not None else f"\0{i.key}" for i in part.manifest.items])
         fitted = heads.fit(
             plan.head,
             part.table.features,
             np.array(part.manifest.targets(), np.int64),
             len(gathered.manifest.classes),
-            groups=groups,
+            groups=groups_of(part.manifest),
             seed=seed,
             classes=gathered.manifest.classes,
+            blocks=gathered.blocks,
         )
     for note in fitted.notes:
         listener.warn(note)
     return fitted
+
+
+def groups_of(manifest: Manifest) -> NDArray[Any] | None:
+    """The group of each image (N,), one of its own for an image without; None where no image has one."""
+    if all(item.group is None for item in manifest.items):
+        return None
+    return np.array([item.group if item.group is not None else f"\0{item.key}" for item in manifest.items])
 
 
 def measure_head(

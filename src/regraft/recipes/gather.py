@@ -118,6 +118,16 @@ def read_and_hash(
                     f"None of the {len(before)} images in {source.data} has a label. Put each class into a folder of"
                     f" its own, or name the table's column with --label."
                 )
+    return hashed(manifest, clock, listener)
+
+
+def hashed(manifest: Manifest, clock: Clock, listener: Listener) -> tuple[Manifest, list[Skipped]]:
+    """The manifest with keys, and the files that could not be opened; what was skipped is told.
+
+    Raises:
+        DataError: no images.
+    """
+    with clock.phase("read"):
         check_not_empty(manifest)
         items, lost = hash_items(manifest.items)
     for hint in manifest.hints:
@@ -203,6 +213,24 @@ def gather_file(
         listener.say(f"features of {len(labelled)} images from {features}, {file.table.features.shape[1]} wide")
         return Gathered(file.manifest, file.table, (), None, file.about, _blocks(file.about)).take(labelled)
     manifest, lost = read_and_hash(source, clock, listener, labelled=True)
+    return join_file(features, manifest, lost, clock, listener, max_rejected=max_rejected)
+
+
+def join_file(
+    features: Path,
+    manifest: Manifest,
+    lost: Sequence[Skipped],
+    clock: Clock,
+    listener: Listener,
+    *,
+    max_rejected: float,
+) -> Gathered:
+    """Features from a file for a hashed manifest, joined by key.
+
+    Raises:
+        DataError: the file cannot be used, or has no row for some of the images.
+        TooManyRejected: more than the share `max_rejected` of the images could not be opened.
+    """
     check_rejected(lost, len(manifest) + len(lost), max_rejected, listener)
     with clock.phase("read"):
         file = read_features(features)

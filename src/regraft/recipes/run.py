@@ -5,6 +5,7 @@ manifest.csv      every image that was used: path, label, split, group, sha256
 rejected.csv      images that could not be read, and why
 skipped.csv       files that are no part of the data, and why
 metrics.json      the headline numbers at the top level, with intervals; all evaluated splits below
+leaderboard.csv   of a comparison: every candidate, the best first; leaderboard.json: all that was said of them
 history.jsonl     one line for each candidate setting that was compared, or each evaluation of a network in training
 train.yaml        of a training: every option as resolved, for --config
 tensorboard/      of a training, where asked for
@@ -37,7 +38,9 @@ from regraft.atomic import atomic_folder, check_writable, write_text
 from regraft.backbones.files import told
 from regraft.data.manifest import SPLITS
 from regraft.errors import OptionError, RunExists
+from regraft.evaluation.abstaining import confidences, keep
 from regraft.inference.bundle import write_bundle
+from regraft.inference.guard import Guard
 from regraft.recipes.show import labelled_batch
 from regraft.recipes.workplace import CONFIG, LOGS, training_folder
 
@@ -45,9 +48,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from regraft.data.manifest import Skipped
+    from regraft.evaluation.comparison import Leaderboard
     from regraft.evaluation.predictions import Predictions
     from regraft.evaluation.report.content import DecodeNote
     from regraft.evaluation.scores import Evaluation
+    from regraft.evaluation.task_scores import TaskScores
     from regraft.features.frozen import Frozen
     from regraft.heads.head import Fitted
     from regraft.inference.bundle import Bundle
@@ -61,6 +66,8 @@ FILES = {
     "bundle",
     "config.json",
     "history.jsonl",
+    "leaderboard.csv",
+    "leaderboard.json",
     "manifest.csv",
     "metrics.json",
     "predictions.csv",
@@ -78,13 +85,16 @@ class Run:
 
     Attributes:
         folder: where it is.
-        metrics: the content of metrics.json; `metrics["accuracy"]` is the headline.
-        evaluation: the headline's numbers as an object.
+        metrics: the content of metrics.json; `metrics["accuracy"]` is the headline, and for several tasks
+            `metrics["tasks"]` holds the numbers of each.
+        evaluation: the headline's numbers as an object; of several tasks, all of theirs.
+        leaderboard: of the comparison that the run came from.
     """
 
     folder: Path
     metrics: dict[str, Any]
-    evaluation: Evaluation
+    evaluation: Evaluation | TaskScores
+    leaderboard: Leaderboard | None = None
 
     def __fspath__(self) -> str:
         """A run stands for its folder wherever a path is taken."""
@@ -118,6 +128,8 @@ class Finished:
         epochs: the history of a network's training.
         training: the folder of that training, from which options and logs are taken.
         engine: how it ran, for the report.
+        leaderboard: of the comparison that chose the strategy.
+        guard: what the model says beside its answers.
     """
 
     name: str
@@ -132,6 +144,8 @@ class Finished:
     epochs: tuple[dict[str, Any], ...] = ()
     training: Path | None = None
     engine: dict[str, str] = field(default_factory=dict)
+    leaderboard: Leaderboard | None = None
+    guard: Guard = field(default_factory=Guard)
 
 
 _BUNDLE_FILES = re.compile(r"backbone(-\d+)?\.safetensors|bundle\.json|head\.safetensors|guard\.safetensors")
@@ -214,58 +228,115 @@ def write_run(
     A folder that was chosen by `choose_folder` and meanwhile taken by another process gets the next free name.
     """
     clock.import_now("regraft.evaluation.report.write", "jinja2")
+    target, metrics = write_folder(
+        lambda folder: _fill(folder, finished, bundle, backbones, clock), finished, target, overwrite=overwrite
+    )
+    return Run(target, metrics, next(iter(finished.evaluations.values())), finished.leaderboard)
+
+
+def write_folder(
+    fill: Callable[[Path], dict[str, Any]], finished: Finished, target: Path, *, overwrite: bool
+) -> tuple[Path, dict[str, Any]]:
+    """Fill the folder of a run; returns where it is, and what `fill` gave.
+
+    One that was chosen by `choose_folder` and meanwhile taken by another process gets the next free name.
+    """
     while True:
         try:
             with atomic_folder(target, overwrite=overwrite) as folder:
-                metrics = _fill(folder, finished, bundle, backbones, clock)
+                metrics = fill(folder)
             break
         except RunExists:
             if finished.facts["options"].get("run") is not None:
                 raise
             target = choose_folder(None, finished.name, overwrite=False)
-    return Run(target, metrics, next(iter(finished.evaluations.values())))
+    return target, metrics
 
 
 def _fill(
     folder: Path, finished: Finished, bundle: Bundle | None, backbones: Sequence[Frozen], clock: Clock
 ) -> dict[str, Any]:
-    manifest, evaluations = finished.gathered.manifest, finished.evaluations
-    headline = next(iter(evaluations.values()))
-    shared = {"manifest_sha256": manifest.sha256(), "classes": list(manifest.classes), "versions": versions()}
+    manifest = finished.gathered.manifest
+    evaluations = {split: evaluation.to_json() for split, evaluation in finished.evaluations.items()}
+    shared = {"manifest_sha256": manifest.sha256(), "classes": list(manifest.classes)}
     with clock.phase("write"):
         manifest.write(folder / "manifest.csv")
-        write_skipped(folder / "rejected.csv", finished.gathered.rejected)
-        write_skipped(folder / "skipped.csv", manifest.skipped)
         _write_predictions(folder / "predictions.csv", finished.predictions)
-        history = finished.epochs or (finished.fitted.history if finished.fitted is not None else [])
-        (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history), "utf-8")
-        if finished.training is not None:
-            _take_training(finished.training, folder)
-        if bundle is not None:
-            facts = {**bundle.facts, **shared, "metrics": {k: e.to_json() for k, e in evaluations.items()}}
-            write_bundle(replace(bundle, facts=facts), folder / "bundle", [one.weights for one in backbones])
-        config = {
-            **finished.facts,
-            **shared,
-            "data": manifest.source,
-            "split_note": manifest.split_note,
-            "working_folder": str(Path.cwd()),
-        }
-        _write_json(folder / "config.json", config)
+        write_parts(folder, finished, bundle, backbones, shared, evaluations)
     _write_report(folder / "report.html", finished, backbones, clock)
+    return write_metrics(folder, finished, evaluations, clock)
+
+
+def write_parts(
+    folder: Path,
+    finished: Finished,
+    bundle: Bundle | None,
+    backbones: Sequence[Frozen],
+    shared: dict[str, Any],
+    evaluations: dict[str, dict[str, Any]],
+) -> None:
+    """Write what every run has besides its images, predictions, numbers and report.
+
+    Args:
+        folder: of the run.
+        finished: what it is written from.
+        bundle: the model, where there is a new one.
+        backbones: of the bundle.
+        shared: what both the bundle's facts and config.json say.
+        evaluations: the numbers by split, JSON values.
+    """
+    manifest, fitted = finished.gathered.manifest, finished.fitted
+    shared = {**shared, "versions": versions()}
+    write_skipped(folder / "rejected.csv", finished.gathered.rejected)
+    write_skipped(folder / "skipped.csv", manifest.skipped)
+    history = finished.epochs or (fitted.history if fitted is not None else [])
+    (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history), "utf-8")
+    if finished.leaderboard is not None:
+        write_leaderboard(folder, finished.leaderboard)
+    if finished.training is not None:
+        _take_training(finished.training, folder)
+    if bundle is not None:
+        facts = {**bundle.facts, **shared, "metrics": evaluations}
+        write_bundle(replace(bundle, facts=facts), folder / "bundle", [one.weights for one in backbones])
+    config = {
+        **finished.facts,
+        **shared,
+        "data": manifest.source,
+        "split_note": manifest.split_note,
+        "working_folder": str(Path.cwd()),
+    }
+    _write_json(folder / "config.json", config)
+
+
+def write_metrics(
+    folder: Path, finished: Finished, evaluations: dict[str, dict[str, Any]], clock: Clock
+) -> dict[str, Any]:
+    """Write metrics.json, the first of the evaluations (JSON values) at its top level; returns its content."""
     metrics = {
-        **headline.to_json(),
+        **next(iter(evaluations.values())),
         "strategy": finished.facts["strategy"],
         "backbone": finished.facts["backbone"],
         "chosen": {} if finished.fitted is None else finished.fitted.chosen,
-        "evaluations": {split: evaluation.to_json() for split, evaluation in evaluations.items()},
-        "images": len(manifest),
+        "evaluations": evaluations,
+        **_abstaining(finished),
+        "images": len(finished.gathered.manifest),
         "rejected": len(finished.gathered.rejected),
-        "skipped": len(manifest.skipped),
+        "skipped": len(finished.gathered.manifest.skipped),
         "seconds": clock.rounded(),
     }
     _write_json(folder / "metrics.json", metrics)
     return metrics
+
+
+def _abstaining(finished: Finished) -> dict[str, Any]:
+    """What the threshold on confidence promised, and what it keeps of each part that was measured."""
+    threshold = finished.guard.threshold
+    if threshold is None:
+        return {}
+    kept = {
+        split: keep(*confidences(part), threshold.value).to_json() for split, part in finished.predictions.items()
+    }
+    return {"abstaining": {"threshold": threshold.to_json(), "kept": kept}}
 
 
 def _take_training(training: Path, folder: Path) -> None:
@@ -273,6 +344,12 @@ def _take_training(training: Path, folder: Path) -> None:
     shutil.copyfile(training / CONFIG, folder / CONFIG)
     if (training / LOGS).is_dir():
         shutil.copytree(training / LOGS, folder / LOGS)
+
+
+def write_leaderboard(folder: Path, board: Leaderboard) -> None:
+    """Write a comparison into its run, as a table and as JSON."""
+    write_text(folder / "leaderboard.csv", board.to_csv())
+    write_text(folder / "leaderboard.json", json.dumps(board.to_json(), indent=1) + "\n")
 
 
 def _write_json(target: Path, content: dict[str, Any]) -> None:
@@ -313,7 +390,9 @@ def _write_report(target: Path, finished: Finished, backbones: Sequence[Frozen],
     gathered, found = finished.gathered, finished.gathered.extraction
     measured = finished.measured or gathered
     split, headline = next(iter(finished.evaluations.items()))
-    shown = gallery(finished.predictions[split])
+    features = (measured.split(split) if split in SPLITS else measured).table.features
+    unlike = finished.guard.unlike(features)
+    shown = gallery(finished.predictions[split], unlike)
     # Only training has a batch that was learnt from; the splits of other people's data mean nothing here.
     learnt = found is not None and finished.fitted is not None
     drawn = labelled_batch(gathered.manifest.split("train"), _BATCH) if learnt else []
@@ -336,18 +415,22 @@ def _write_report(target: Path, finished: Finished, backbones: Sequence[Frozen],
             from_file=found is None,
             skipped=gathered.manifest.skipped,
             rejected=gathered.rejected,
-            decode_notes=_decode_notes(gathered),
+            decode_notes=decode_notes(gathered),
             timings=clock.rounded(),
-            environment=_environment(backbones, measured) | finished.engine,
+            environment=environment(backbones, measured) | finished.engine,
             backbones=tuple(one.card for one in backbones),
             batch=batch,
-            features=(measured.split(split) if split in SPLITS else measured).table.features,
+            features=features,
             epochs=finished.epochs,
+            leaderboard=finished.leaderboard,
+            threshold=finished.guard.threshold,
+            unlike=unlike,
         )
         write_text(target, render_report(report, shown, pictures))
 
 
-def _decode_notes(gathered: Gathered) -> tuple[DecodeNote, ...]:
+def decode_notes(gathered: Gathered) -> tuple[DecodeNote, ...]:
+    """What decoding did to images, the most frequent first."""
     from regraft.evaluation.report.content import DecodeNote
 
     paths: dict[str, list[str]] = defaultdict(list)
@@ -358,7 +441,8 @@ def _decode_notes(gathered: Gathered) -> tuple[DecodeNote, ...]:
     return tuple(DecodeNote(note, len(where), tuple(where[:3])) for note, where in ranked)
 
 
-def _environment(backbones: Sequence[Frozen], gathered: Gathered) -> dict[str, str]:
+def environment(backbones: Sequence[Frozen], gathered: Gathered) -> dict[str, str]:
+    """Versions, and how the features came about, for the report."""
     facts = versions()
     if backbones and gathered.extraction is not None:
         space, views = backbones[0].spaces[0], len(backbones[0].spaces)

@@ -10,20 +10,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
-from regraft.backbones.files import warnings
 from regraft.backbones.recognise import FileOptions
 from regraft.data.decode import MAX_PIXELS
+from regraft.data.quick_check import quick_check
 from regraft.data.splits import make_splits
 from regraft.errors import DataError, OptionError
 from regraft.features.frozen import check_options
 from regraft.features.store import cache_folder, usable_cache
 from regraft.features.table import VIEWS
-from regraft.inference.bundle import Bundle
 from regraft.recipes.backbone import prepare_backbones, short_name
-from regraft.recipes.catalogue import Strategy
+from regraft.recipes.catalogue import AUTO, STRATEGIES, Strategy
 from regraft.recipes.catalogue import strategy as find_strategy
 from regraft.recipes.config import merge, read_config
-from regraft.recipes.fit_head import Outcome, fit_head, measure_head
+from regraft.recipes.frozen_run import chosen_strategy, frozen_run
 from regraft.recipes.gather import (
     Gathered,
     Source,
@@ -34,13 +33,16 @@ from regraft.recipes.gather import (
     read_and_hash,
     warn_of_leaks,
 )
+from regraft.recipes.guard_head import check_guarding, check_judges
 from regraft.recipes.listen import Clock, Listener
-from regraft.recipes.run import Finished, Run, choose_folder, command_line, write_run
+from regraft.recipes.run import Run, choose_folder, command_line
+from regraft.recipes.tasks import frozen_tasks_run
+from regraft.recipes.tasks_data import gather_tasks, names_tasks
 from regraft.recipes.training_options import TRAINING, check_training
 from regraft.recipes.workplace import check_free, resumed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from regraft.data.manifest import Manifest
     from regraft.features.frozen import Frozen
@@ -53,13 +55,15 @@ def train(
     data: str | os.PathLike[str] | None = None,
     *,
     backbone: str = "efficientnet_lite0",
-    strategy: str = "linear-probe",
+    strategy: str = "auto",
     run: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     config: str | os.PathLike[str] | None = None,
     views: str = "auto",
     precision: Literal["auto", "f32", "bf16"] = "auto",
     runtime: Literal["auto", "openvino", "torch"] = "auto",
+    calibrate: Literal["auto", "none", "temperature", "isotonic"] = "auto",
+    abstain_at: float | None = None,
     unfreeze_from: str | None = None,
     freeze: str | None = None,
     task_weights: Literal["equal", "uncertainty"] = "equal",
@@ -118,8 +122,9 @@ def train(
             Parquet), a meta list, or sample:textile. May be left out with --features, --config or --resume.
         backbone: Which pretrained network, as `regraft backbones` lists them; or file:FILE[@ARCHITECTURE], a checkpoint
             of your own; or run:RUN, the backbone of a run. a+b puts the features of several side by side.
-        strategy: On frozen features: linear-probe, svm, svm-linear, svm-rbf, naive-bayes, knn or mlp-head. Training
-            the network: finetune, lp-ft, partial, gradual, lora or scratch.
+        strategy: auto compares the strategies on frozen features within the training part and keeps the winner. On
+            frozen features: linear-probe, lda, svm, svm-linear, svm-rbf, naive-bayes, nearest-mean, knn or mlp-head.
+            Training the network: finetune, lp-ft, partial, gradual, lora or scratch.
         run: The folder to leave the run in; by default a new one below `runs`.
         overwrite: Replace the run folder if it exists.
         config: Read options from this YAML file; what is given beside it (in Python: what is not the default) wins.
@@ -129,6 +134,9 @@ def train(
         precision: bf16 is faster on processors that have it, and gives other digits. auto is f32 for frozen features
             and for every number in the report, and bf16 in training where the processor has it.
         runtime: What runs a frozen backbone; auto takes CUDA where there is one, else OpenVINO.
+        calibrate: How confidence is corrected on validation images (training images held out in turn where there is no
+            test part): by one temperature, by a curve for each class, or not; auto corrects it where it is off.
+        abstain_at: Say unsure below the confidence from which on this accuracy is reached, such as 0.95.
         unfreeze_from: The first stage that partial trains, as `regraft backbones NAME` lists them.
         freeze: Of several backbones that are trained together, which stay as they are: names separated by commas.
         task_weights: Of several tasks that train the network, how their losses are weighed: alike, or by learned
@@ -208,37 +216,59 @@ def _train(options: dict[str, Any], resume: Path | None, listener: Listener) -> 
     engine = _several(asked, plan)
     if engine is not None and engine.rank > 0:
         listener = Listener()  # the first process speaks for all
-    source = source_of(asked)
+    several = names_tasks(asked.label, asked.data)
+    if several:
+        plan = _plan_for_tasks(asked, plan, listener)
     name = _name(asked.data, asked.features, asked.backbone, plan)
     with _one_by_one(engine):
         target = Path(asked.run) if resume is not None else choose_folder(asked.run, name, overwrite=asked.overwrite)
         if plan.trains and resume is None:
             check_free(target, overwrite=asked.overwrite)
         cache = usable_cache(cache_folder())
-        backbones, gathered = gather_parts(asked, plan, source, own, cache, clock, listener)
-    _check_trainable(gathered.manifest)
+        data = None
+        if several:
+            backbones, gathered, data = gather_tasks(asked, plan, own, cache, clock, listener)
+        else:
+            backbones, gathered = gather_parts(asked, plan, source_of(asked), own, cache, clock, listener)
+            _check_trainable(gathered.manifest)
     listener.say(f"splits: {gathered.manifest.split_note}")
-    notes = tuple(warn_of_leaks(gathered.manifest, listener))
+    notes = (*warn_of_leaks(gathered.manifest, listener), *_quick_check(gathered.manifest, listener))
     if plan.trains:
         from regraft.recipes.begun import Begun
         from regraft.recipes.fine_tune import fine_tune
 
         options["run"] = target
         begun = Begun(options, plan, gathered, backbones, cache, target, name, notes, resume, clock, listener)
+        if data is not None:
+            from regraft.recipes.task_training import fine_tune_tasks
+
+            return fine_tune_tasks(begun, data, engine)
+        check_judges(gathered, asked.calibrate, asked.abstain_at)
         return fine_tune(begun, engine)
-    fitted = fit_head(gathered, plan, asked.seed, clock, listener)
-    outcome = measure_head(gathered, fitted, asked.seed, clock, listener, notes)
-    facts = {
-        "command": command_line(train, options),
-        "options": options,
-        "strategy": plan.name,
-        "backbone": joined_name(backbones),
-        "selection": plan.selection,
-    }
-    notes = (*unfilled(backbones), *outcome.notes)
-    finished = Finished(name, facts, gathered, outcome.fitted, outcome.predictions, outcome.evaluations, notes)
-    bundle = frozen_bundle(gathered, backbones, outcome, plan)
-    return write_run(finished, target, bundle, backbones, clock, overwrite=asked.overwrite)
+    facts = {"command": command_line(train, options), "options": options, "asked_strategy": asked.strategy}
+    whole = asked, facts, name, target, clock, listener
+    if data is not None:
+        return frozen_tasks_run(gathered, data, backbones, plan, *whole, notes=notes)
+    plan, board, said = chosen_strategy(gathered, backbones, plan, asked.seed, clock, listener)
+    return frozen_run(gathered, backbones, plan, *whole, notes=(*notes, *said), leaderboard=board)
+
+
+def _plan_for_tasks(asked: SimpleNamespace, plan: Strategy, listener: Listener) -> Strategy:
+    """The strategy of every task; what is only for one task with classes is refused."""
+    if asked.abstain_at is not None or asked.calibrate not in {"auto", "none"}:
+        raise OptionError("--abstain-at and --calibrate are for one task with classes, not for several tasks")
+    if plan != AUTO:
+        return plan
+    listener.say("strategy: linear-probe for every task (several tasks are not compared; name another with --strategy)")
+    return STRATEGIES["linear-probe"]
+
+
+def _quick_check(manifest: Manifest, listener: Listener) -> tuple[str, ...]:
+    """Warn of what names and sizes alone say is wrong; `regraft check` looks at the images, too."""
+    found = quick_check(manifest)
+    for sentence in found:
+        listener.warn(sentence)
+    return found
 
 
 def one_label(label: str | list[str] | None) -> str | None:
@@ -250,7 +280,8 @@ def source_of(asked: SimpleNamespace) -> Source | None:
     """The data that was named, and how to read it."""
     if asked.data is None:
         return None
-    return Source(asked.data, asked.root, one_label(asked.label), asked.path_column, asked.split_column, asked.group_column)
+    columns = one_label(asked.label), asked.path_column, asked.split_column, asked.group_column
+    return Source(asked.data, asked.root, *columns)
 
 
 def check(asked: SimpleNamespace, options: dict[str, Any], plan: Strategy) -> FileOptions:
@@ -258,6 +289,7 @@ def check(asked: SimpleNamespace, options: dict[str, Any], plan: Strategy) -> Fi
     check_options(asked.runtime, "f32" if asked.precision == "auto" else asked.precision, "none")
     own = FileOptions(asked.part, asked.trust, asked.allow_partial, mean=asked.mean, std=asked.std, size=asked.size)
     own.check()
+    check_guarding(asked.calibrate, asked.abstain_at)
     check_numbers(seed=asked.seed, max_rejected=asked.max_rejected, max_pixels=asked.max_pixels)
     if asked.features is not None:
         if plan.trains:
@@ -384,28 +416,3 @@ def _check_trainable(manifest: Manifest) -> None:
             f"{manifest.source} has a training part only; there is nothing to measure the model on. Add val or test,"
             f" or let Regraft make them with --resplit."
         )
-
-
-def joined_name(backbones: Sequence[Frozen]) -> str | None:
-    """The name by which the backbones are asked for together; None for features from a file."""
-    return "+".join(one.card.name for one in backbones) or None
-
-
-def unfilled(backbones: Sequence[Frozen]) -> list[str]:
-    """What their weights files left unfilled, in sentences."""
-    return [warning for one in backbones for warning in warnings(one.card)]
-
-
-def frozen_bundle(gathered: Gathered, backbones: Sequence[Frozen], outcome: Outcome, plan: Strategy) -> Bundle:
-    """The bundle of a head on frozen features."""
-    space = backbones[0].spaces[0] if backbones else None
-    return Bundle(
-        classes=gathered.manifest.classes,
-        head=outcome.fitted.head,
-        cards=tuple(one.card for one in backbones),
-        views="flip" if backbones and len(backbones[0].spaces) > 1 else "none",
-        precision="f32" if space is None else space.precision,
-        runtime="none" if space is None else space.runtime,
-        feature_dim=gathered.table.features.shape[1],
-        facts={"strategy": plan.name, "chosen": outcome.fitted.chosen, "features": gathered.about},
-    )

@@ -7,7 +7,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from regraft.data.tasks import means_tasks
 from regraft.errors import OptionError
+from regraft.recipes.backbone import absolute_name, backbone_names, short_name
 
 if TYPE_CHECKING:
     from types import SimpleNamespace
@@ -44,6 +46,8 @@ TRAINING = (
     "force",
 )
 CACHED = ("partial", "gradual")
+SEVERAL = ("finetune", "lp-ft", "scratch")
+"""What trains several backbones as one model."""
 AUGMENT = ("none", "light", "default", "heavy")
 _MOST, _SMALLEST_MIXUP = 1_000_000, 1e-3
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
@@ -75,6 +79,8 @@ def check_training(asked: SimpleNamespace, plan: Strategy) -> None:
     if asked.head != "linear" and plan.name == "lp-ft":
         raise OptionError(f"--head {asked.head} has no effect with --strategy lp-ft, whose head is the linear probe")
     check_views(asked.views, plan)
+    _check_several(asked, plan)
+    _check_task_weights(asked)
     _check_augment(asked.augment)
 
 
@@ -94,6 +100,7 @@ def _check_words(asked: SimpleNamespace) -> None:
         "head": ("linear", "mlp", "conv"),
         "class_weights": ("auto", "none", "balanced"),
         "optimiser": ("adamw", "sgd"),
+        "task_weights": ("equal", "uncertainty"),
         "metric": ("accuracy", "balanced_accuracy", "macro_f1", "loss"),
     }
     for name, known in words.items():
@@ -102,6 +109,58 @@ def _check_words(asked: SimpleNamespace) -> None:
     from regraft.training.schedules import parse_schedule
 
     parse_schedule(asked.schedule)
+
+
+def _check_task_weights(asked: SimpleNamespace) -> None:
+    words = [] if asked.label is None else [asked.label] if isinstance(asked.label, str) else list(asked.label)
+    if asked.task_weights != "equal" and not means_tasks(words):
+        raise OptionError(f"--task-weights {asked.task_weights} has no effect with one task: it is for several --label")
+
+
+def _check_several(asked: SimpleNamespace, plan: Strategy) -> None:
+    names = backbone_names(asked.backbone)
+    if len(names) > 1 and plan.name not in SEVERAL:
+        raise OptionError(
+            f"strategy {plan.name} trains one backbone, not {len(names)} ({asked.backbone}). Name one, or use"
+            f" {', '.join(SEVERAL)}."
+        )
+    if len(names) > 1 and asked.head == "conv":
+        raise OptionError(f"--head conv is for one backbone, not {len(names)} ({asked.backbone}). Use linear or mlp.")
+    frozen_branches(asked.freeze, asked.backbone)
+
+
+def frozen_branches(freeze: object, backbone: str) -> tuple[int, ...]:
+    """The positions of the backbones in `a+b` that `--freeze` names.
+
+    Args:
+        freeze: names separated by commas, as they stand in `backbone` or without their place; None for none.
+        backbone: the names, with pluses between them.
+
+    Raises:
+        OptionError: there is one backbone only, none of that name, or all would be frozen.
+    """
+    if freeze is None:
+        return ()
+    names = backbone_names(backbone)
+    if not isinstance(freeze, str):
+        raise OptionError(f"freeze is {freeze!r}; expected names of backbones, separated by commas")
+    if len(names) == 1:
+        raise OptionError(
+            f"--freeze has no effect with one backbone ({backbone}): it is for several, such as --backbone a+b"
+        )
+    found = set()
+    for word in freeze.split(","):
+        wanted = absolute_name(word.strip()) if word.strip() else ""
+        at = [n for n, name in enumerate(names) if absolute_name(name) == wanted or short_name(name) == word.strip()]
+        if len(at) != 1:
+            raise OptionError(f"freeze {word.strip()!r} is none of the backbones: use {', '.join(names)}")
+        found.add(at[0])
+    if len(found) == len(names):
+        raise OptionError(
+            f"--freeze {freeze} leaves nothing of {backbone} to train. Leave one out, or use a strategy on frozen"
+            " features, such as linear-probe."
+        )
+    return tuple(sorted(found))
 
 
 def _check_augment(name: object) -> None:

@@ -23,6 +23,7 @@ from regraft.training.parameters import make_optimiser, optimiser_tensors, resto
 from regraft.training.plan import Progress, Session
 from regraft.training.record import evaluate, rates_now, write_history
 from regraft.training.schedules import warm_up
+from regraft.training.validation import measure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from regraft.training.batches import Batch
     from regraft.training.engine import Engine
     from regraft.training.objectives import Objective
-    from regraft.training.plan import Phase, Place, Planned, Settings, Trained
+    from regraft.training.plan import Judge, Phase, Place, Planned, Settings, Trained
 
 _NAMED = 3
 
@@ -46,6 +47,7 @@ def fit(
     place: Place,
     *,
     images: int,
+    judge: Judge = measure,
     resume: states.State | None = None,
 ) -> Trained:
     """Train, and return the weights that did best on the validation images.
@@ -58,6 +60,8 @@ def fit(
         engine: where.
         place: what is left behind.
         images: number of training images, which is the same in all phases.
+        judge: what the model gives for the validation images (N, K), and their targets (N,) -> metrics, among them
+            "loss" and that of the settings.
         resume: the state to go on from, as `state.newest` read it.
 
     Raises:
@@ -70,7 +74,7 @@ def fit(
     progress = Progress(accumulate=settings.accumulate)
     average = averages.start_average(model) if settings.average else None
     with listening() as asked:
-        run = Session(model, objective, settings, engine, place, progress, total, asked, average)
+        run = Session(model, objective, settings, engine, place, progress, total, asked, average, judge)
         if resume is None:
             states.seed_everything(settings.seed + engine.rank)
         else:
@@ -176,8 +180,9 @@ def _over_all(run: Session, images: int, logs: dict[str, float], *, failed: bool
 def _count(run: Session, told: dict[str, float], stepper: Any) -> None:
     """A step is done: count it, and tell."""
     progress, settings = run.progress, run.settings
-    for name in progress.sums:
-        progress.sums[name] += told[name] * (1.0 if name == "images" else told["images"])
+    for name, value in told.items():
+        added = value if name == "images" else value * told["images"]
+        progress.sums[name] = progress.sums.get(name, 0.0) + added
     progress.step += 1
     progress.phase_step += 1
     progress.epoch_step += 1
@@ -190,7 +195,7 @@ def _count(run: Session, told: dict[str, float], stepper: Any) -> None:
 
 def _gradients(run: Session, phase: Phase, batch: Batch) -> tuple[Tensor, dict[str, float]]:
     """Mean loss and logs of a batch, its gradients left in the parameters."""
-    loss, logs = torch.zeros((), device=run.engine.device), dict.fromkeys(("accuracy",), 0.0)
+    loss, logs = torch.zeros((), device=run.engine.device), dict[str, float]()
     parts = batch.chunks(run.progress.accumulate)
     for number, part in enumerate(parts):
         share = len(part) / len(batch)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 OPTIMISERS = ("adamw", "sgd")
-HEAD = "head."
+HEAD, WEIGHING = "head.", "weighing."
+_WEIGHING_RATE = 0.01  # of learnt task weights: they shall settle within the few hundred steps of a small training
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +47,14 @@ def groups(
     """Optimiser groups of the parameters that learn.
 
     Args:
-        parameters: of a `Classifier`, as `named_parameters` gives them; frozen ones are left out.
+        parameters: of a `Classifier`, as `named_parameters` gives them; frozen ones are left out. Those of a part
+            `weighing`, if it has one, weigh tasks and have a rate of their own.
         rates: how fast what learns.
         depth_of: name inside the backbone -> how many parts lie between it and the head, 0 for the last part.
         fresh: names inside the backbone of what no pretraining filled; they learn as fast as the head.
 
     Returns:
-        Groups with `params`, `names`, `lr`, `peak`, `weight_decay` and `where` ("head" or "backbone").
+        Groups with `params`, `names`, `lr`, `peak`, `weight_decay` and `where` ("head", "backbone" or "weighing").
     """
     found: dict[tuple[float, float, str], list[tuple[str, nn.Parameter]]] = defaultdict(list)
     for name, parameter in parameters:
@@ -60,7 +62,9 @@ def groups(
             continue
         decay = 0.0 if parameter.ndim <= 1 else rates.weight_decay
         inside = name.partition(".")[2]
-        if name.startswith(HEAD) or inside in fresh:
+        if name.startswith(WEIGHING):
+            found[_WEIGHING_RATE, 0.0, "weighing"].append((name, parameter))
+        elif name.startswith(HEAD) or inside in fresh:
             found[rates.head_lr, decay, "head"].append((name, parameter))
         else:
             found[rates.lr * rates.layer_decay ** depth_of(inside), decay, "backbone"].append((name, parameter))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,12 +15,13 @@ from regraft.features.table import FeatureSpace
 from regraft.models.cut import activations, bypassed, why_not_cut
 from regraft.models.depthwise import fast_depthwise
 from regraft.models.freezing import depth_of, freezable, freeze, freeze_statistics, last_stage, thaw, thaw_order
+from regraft.models.joint import branch_name, branch_of
 from regraft.training.batches import PixelExamples, RowExamples
 from regraft.training.parameters import groups
 from regraft.training.plan import Phase, Planned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -62,8 +63,9 @@ class Material:
 
     Attributes:
         model: backbone and head.
-        card: of the backbone.
-        weights_sha256: of the backbone's weights before training, which name stored activations.
+        cards: of the backbone; of several that are trained as one, see `models.joint`.
+        still: of several, the positions of those that stay as they are.
+        weights_sha256: of one backbone's weights before training, which name stored activations.
         fresh: names of the backbone's parameters that no pretraining filled.
         train: what is learnt from.
         val: what the best epoch is chosen by.
@@ -79,7 +81,8 @@ class Material:
     """
 
     model: Classifier
-    card: BackboneCard
+    cards: tuple[BackboneCard, ...]
+    still: tuple[int, ...]
     weights_sha256: str
     fresh: frozenset[str]
     train: Part
@@ -94,6 +97,12 @@ class Material:
     say: Callable[[str], None]
     progress: Callable[[int, int], None]
 
+    @property
+    def card(self) -> BackboneCard:
+        """Of the one backbone."""
+        (card,) = self.cards
+        return card
+
 
 def plan_phases(strategy: str, material: Material, epochs: int, unfreeze_from: str | None) -> list[Planned]:
     """The phases of a strategy, in order.
@@ -101,17 +110,16 @@ def plan_phases(strategy: str, material: Material, epochs: int, unfreeze_from: s
     Raises:
         OptionError: `unfreeze_from` is no stage of the backbone.
     """
-    stages = material.card.stages
     if strategy == "gradual":
-        names = [HEAD_ONLY, *thaw_order(stages)]
+        names = [HEAD_ONLY, *thaw_order(material.card.stages)]
         shares = [len(part) for part in np.array_split(np.arange(max(epochs, len(names))), len(names))]
         return [
             _planned(f"from {name}" if name != HEAD_ONLY else "head", material, name, share)
             for name, share in zip(names, reversed(shares), strict=True)
         ]
     if strategy == "partial":
-        name = unfreeze_from or last_stage(stages)
-        freezable(stages, name)  # an unknown one is an error now
+        name = unfreeze_from or last_stage(material.card.stages)
+        freezable(material.card.stages, name)  # an unknown one is an error now
         return [_planned(f"from {name}", material, name, epochs)]
     return [_planned(strategy, material, None, epochs, lora=strategy == "lora")]
 
@@ -123,23 +131,22 @@ def _planned(label: str, material: Material, name: str | None, epochs: int, *, l
 @contextlib.contextmanager
 def _open(material: Material, unfreeze_from: str | None, *, lora: bool) -> Iterator[Phase]:
     """Freeze and thaw, prepare the examples, and keep the network patched while the phase lasts."""
-    backbone, card = material.model.backbone, material.card
+    backbone = material.model.backbone
     block = added(backbone)
-    frozen: Sequence[str] = ()
+    frozen: Sequence[str] = [branch_name(position) for position in material.still]
     if not lora:  # adapters came with their own freezing
         thaw(backbone, [""])
         if unfreeze_from is not None:
-            frozen = _frozen(card.stages, unfreeze_from, block)
-            freeze(backbone, frozen)
+            frozen = _frozen(material.card.stages, unfreeze_from, block)
+        freeze(backbone, frozen)
     if not material.statistics:
         freeze_statistics(backbone, besides=[block] if block else [])
     own = groups(material.model.named_parameters(), material.rates, _depth(material), material.fresh)
-    prepare = normaliser(card.preprocessing, material.engine.device)
+    prepare = _preparing(material)
     with contextlib.ExitStack() as stack:
         if material.engine.device.type == "cpu":
             stack.enter_context(fast_depthwise(backbone))
-        shapes = {stage.name: stage.shape for stage in card.stages}
-        cut = _cut(material, frozen, shapes) if frozen and material.views else None
+        cut = _cut(material, frozen) if frozen and material.views else None
         if cut is None:
             yield Phase(
                 own,
@@ -148,8 +155,9 @@ def _open(material: Material, unfreeze_from: str | None, *, lora: bool) -> Itera
                 prepare,
             )
             return
+        shapes = _shapes(material)
         train, val = _stored(material, cut, shapes[cut], prepare)
-        stack.enter_context(bypassed(backbone, frozen, cut, shapes, card.preprocessing.size))
+        stack.enter_context(bypassed(backbone, frozen, cut, shapes, material.card.preprocessing.size))
         yield Phase(own, train, val, _as_stored)
 
 
@@ -164,7 +172,27 @@ def _frozen(stages: Sequence[Stage], unfreeze_from: str, block: str | None) -> t
 
 
 def _depth(material: Material) -> Callable[[str], int]:
-    return lambda name: depth_of(name, material.card.stages)
+    """How far a parameter lies from the head, in its own backbone."""
+    if len(material.cards) == 1:
+        return lambda name: depth_of(name, material.card.stages)
+
+    def depth(name: str) -> int:
+        position, inside = branch_of(name)
+        return depth_of(inside, material.cards[position].stages)
+
+    return depth
+
+
+def _preparing(material: Material) -> Callable[[Tensor], Tensor]:
+    """What is done to pictures before the model takes them; several backbones normalise for themselves."""
+    first = material.cards[0].preprocessing
+    if len(material.cards) > 1:
+        first = replace(first, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    return normaliser(first, material.engine.device)
+
+
+def _shapes(material: Material) -> dict[str, tuple[int, ...]]:
+    return {stage.name: stage.shape for stage in material.card.stages}
 
 
 def _as_stored(inputs: Tensor) -> Tensor:
@@ -183,8 +211,9 @@ def normaliser(preprocessing: Preprocessing, device: torch.device) -> Callable[[
     return prepare
 
 
-def _cut(material: Material, frozen: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+def _cut(material: Material, frozen: Sequence[str]) -> str | None:
     """The stage after which stored activations take over, or None, with a line, where the network cannot be cut."""
+    shapes = _shapes(material)
     cut = next((name for name in reversed(frozen) if shapes[name]), None)
     if cut is None:
         return None

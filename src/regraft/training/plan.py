@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from regraft.training.state import KEEP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     from regraft.training.objectives import Objective
     from regraft.training.schedules import Schedule
     from regraft.training.tensorboard import Writer
+
+
+Judge = Callable[[NDArray[np.float32], NDArray[np.int64]], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -136,7 +142,7 @@ class Progress:
         waited: evaluations since.
         elapsed: seconds of training, over all sessions.
         finished: why it ended; empty while it has not.
-        sums: of loss and accuracy over the images since the last evaluation.
+        sums: of the loss, and of what the objective logs, over the images since the last evaluation.
         history: one row for each evaluation.
     """
 
@@ -151,7 +157,7 @@ class Progress:
     waited: int = 0
     elapsed: float = 0.0
     finished: str = ""
-    sums: dict[str, float] = field(default_factory=lambda: {"images": 0.0, "loss": 0.0, "accuracy": 0.0})
+    sums: dict[str, float] = field(default_factory=lambda: {"images": 0.0, "loss": 0.0})
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -184,6 +190,7 @@ class Session:
         total: steps of all phases.
         asked: whether somebody asked for an end.
         average: of the weights, or None.
+        judge: of validation images.
         best_weights: the best ones, until they are on disk.
         optimiser: of the running phase.
         carried: the state of the optimiser before it.
@@ -202,7 +209,8 @@ class Session:
     progress: Progress
     total: int
     asked: Asked
-    average: dict[str, Tensor] | None = None
+    average: dict[str, Tensor] | None
+    judge: Judge
     best_weights: dict[str, Tensor] | None = None
     optimiser: torch.optim.Optimizer | None = None
     carried: dict[str, Tensor] = field(default_factory=dict)

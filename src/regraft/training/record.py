@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.atomic import write_text
 from regraft.training import average as averages
-from regraft.training.validation import is_better, logits_of, measure
+from regraft.training.validation import is_better, logits_of
 
 if TYPE_CHECKING:
     from regraft.training.plan import Phase, Planned, Session, Settings
@@ -21,7 +21,7 @@ def evaluate(run: Session, planned: Planned, phase: Phase) -> None:
         logits = logits_of(
             run.model, phase.val, phase.prepare, run.engine, batch=_eval_batch(settings), workers=settings.workers
         )
-        found = measure(logits, phase.val.targets)
+        found = run.judge(logits, phase.val.targets)
         better = is_better(
             settings.metric, found[settings.metric], None if progress.best is None else progress.best["value"]
         )
@@ -34,8 +34,8 @@ def evaluate(run: Session, planned: Planned, phase: Phase) -> None:
         "epoch": progress.epoch,
         "step": progress.step,
         "phase": planned.name,
-        **{"lr" if where == "backbone" else "head_lr": rate for where, rate in rates_now(run.optimiser).items()},
-        **{f"train_{name}": progress.sums[name] / images if images else None for name in ("loss", "accuracy")},
+        **{"lr" if where == "backbone" else f"{where}_lr": rate for where, rate in rates_now(run.optimiser).items()},
+        **{f"train_{n}": total / images if images else None for n, total in progress.sums.items() if n != "images"},
         **{f"val_{name}": value for name, value in found.items()},
         "seconds": round(seconds, 3),
         "images_per_second": round((images + len(phase.val)) / max(seconds, 1e-9), 1),
@@ -72,9 +72,10 @@ def _tell(run: Session, row: dict[str, Any]) -> None:
             file.write(json.dumps(row) + "\n")
     left = (run.total - progress.step) * progress.elapsed / max(1, progress.step)
     learnt = "" if row["train_loss"] is None else f"loss {row['train_loss']:.3f}, "
+    shown = "accuracy" if "val_accuracy" in row else "score"
     place.say(
         f"  epoch {progress.epoch}, step {progress.step} of {run.total} ({row['phase']}): {learnt}"
-        f"val loss {row['val_loss']:.3f}, val accuracy {row['val_accuracy']:.4f}{' (best)' if row['best'] else ''};"
+        f"val loss {row['val_loss']:.3f}, val {shown} {row[f'val_{shown}']:.4f}{' (best)' if row['best'] else ''};"
         f" {row['images_per_second']:.0f} images/s, {in_words(left)} left"
     )
     if place.writer is not None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from regraft.errors import OptionError
 from regraft.training.batches import evaluation_batches
 
 if TYPE_CHECKING:
@@ -19,14 +18,8 @@ if TYPE_CHECKING:
     from regraft.training.batches import Examples
     from regraft.training.engine import Engine
 
-METRICS = {"accuracy": 1, "balanced_accuracy": 1, "macro_f1": 1, "loss": -1}
-"""What the best epoch may be chosen by, and whether more (1) or less (-1) of it is better."""
-
-
-def check_metric(name: str) -> None:
-    """Raise an `OptionError` for a metric that training does not know."""
-    if name not in METRICS:
-        raise OptionError(f"metric {name!r} is unknown: use {', '.join(METRICS)}")
+METRICS = {"accuracy": 1, "balanced_accuracy": 1, "macro_f1": 1, "loss": -1, "score": 1}
+"""What the best epoch may be chosen by, and whether more (1) or less (-1) is better; "score" is of several tasks."""
 
 
 def logits_of(
@@ -69,7 +62,7 @@ def _share_buffers(model: nn.Module, engine: Engine) -> None:
 
 
 def measure(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> dict[str, float]:
-    """The metrics of `METRICS`; means over classes leave out those without an image."""
+    """The metrics of one class an image; means over classes leave out those without an image."""
     scores = logits.astype(np.float64)
     scores -= scores.max(axis=1, keepdims=True)
     scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))

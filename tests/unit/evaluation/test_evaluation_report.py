@@ -62,7 +62,7 @@ def test_headline_says_number_interval_part_baseline_and_caution(page_of_two):
 
 def test_sections_stand_in_order(page_of_two):
     found = [a["id"] for a in Page(page_of_two).all("section")]
-    assert found == ["headline", "batch", "confusion", "gallery", "classes", "map", "making"]
+    assert found == ["headline", "batch", "confusion", "gallery", "confidence", "classes", "map", "making"]
     for words in ("regraft train DATA --seed 0", "truncated", "not an image", "turned upright", "2.84 s", "OpenVINO"):
         assert words in page_of_two
 
@@ -130,7 +130,7 @@ def test_a_bare_report_is_written(tmp_path):
     bare = Report(report.title, report.command, report.evaluation, report.predictions)
     page = Page(written(bare, tmp_path))
     assert (page.wrong, page.open) == ([], [])
-    assert [a["id"] for a in page.all("section")] == ["headline", "confusion", "gallery", "classes", "making"]
+    assert [a["id"] for a in page.all("section")] == ["headline", "confusion", "gallery", "confidence", "classes", "making"]
     assert "every file was read" in "".join(page.text)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.neighbors import KNeighborsClassifier
 
 from regraft.heads import knn
@@ -46,3 +47,11 @@ def test_chunks_do_not_show(three, monkeypatch):
     whole = head.logits(three.X)
     monkeypatch.setattr(knn, "_SIMILARITIES", 900)
     np.testing.assert_allclose(head.logits(three.X), whole, atol=1e-6)
+
+
+def test_with_blocks_the_similarity_is_the_mean_of_the_cosines(clouds):
+    data = clouds(20, 12, 3)
+    parts = np.split(data.X * np.repeat(np.float32([1, 30]), [4, 8]), [4], axis=1)
+    ours = knn.directions(np.hstack(parts), (4, 8))
+    theirs = np.mean([cosine_similarity(part) for part in parts], axis=0)
+    np.testing.assert_allclose(ours @ ours.T, theirs, atol=1e-6)

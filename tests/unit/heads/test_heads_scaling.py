@@ -34,3 +34,25 @@ def test_float32_and_float64_agree_and_chunks_do_not_show():
     scaling = learn_scaling(features)
     np.testing.assert_allclose(scaling.single(features), scaling(features), atol=1e-6)
     np.testing.assert_allclose(scaling.centre, features.astype(np.float64).mean(axis=0), rtol=1e-12)
+
+
+def test_each_block_has_the_same_share_of_the_norm():
+    generator = np.random.default_rng(0)
+    features = (generator.gamma(1.0, size=(60, 30)) * np.repeat([1, 50, 1e-4], [3, 20, 7])).astype(np.float32)
+    scaled = learn_scaling(features, (3, 20, 7))(features)
+    shares = [np.square(part).sum(axis=1).mean() for part in np.split(scaled, [3, 23], axis=1)]
+    np.testing.assert_allclose(shares, 1 / 3, rtol=1e-6)
+
+
+def test_each_block_is_scaled_as_if_it_were_alone():
+    features = np.random.default_rng(0).gamma(1.0, size=(60, 9)).astype(np.float32)
+    both, alone = learn_scaling(features, (4, 5)), learn_scaling(features[:, :4])
+    np.testing.assert_allclose(both.scale[:4], alone.scale * np.sqrt(2), rtol=1e-12)
+
+
+def test_a_block_that_never_varies_takes_no_share():
+    features = np.random.default_rng(0).standard_normal((60, 9)).astype(np.float32)
+    features[:, 4:] = 3
+    scaled = learn_scaling(features, (4, 5))(features)
+    assert np.square(scaled).sum(axis=1).mean() == pytest.approx(1, abs=1e-6)
+    assert not scaled[:, 4:].any()

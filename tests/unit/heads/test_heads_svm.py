@@ -5,6 +5,7 @@ import pytest
 from sklearn.svm import SVC
 
 from regraft.heads import svm
+from regraft.heads.prepared import prepare
 
 
 @pytest.mark.parametrize("kernel", svm.KERNELS)
@@ -68,3 +69,15 @@ def test_more_rows_than_it_can_take_are_thinned_with_a_note(clouds, monkeypatch)
     fitted = svm.fit(data.X, data.y, 3)
     assert "the machine learnt from 60 of the 120 training images" in fitted.notes
     assert (fitted.head.logits(data.X).argmax(axis=1) == data.y).mean() > 0.9
+
+
+def test_machines_on_the_same_rows_try_no_candidate_twice(three, monkeypatch):
+    calls = []
+    real = svm._machines
+    monkeypatch.setattr(svm, "_machines", lambda *given: calls.append(given) or real(*given))
+    ready = prepare(three.X, three.y, 3)
+    svm.fit(three.X, three.y, 3, prepared=ready)
+    assert len(calls) == 5 * 9 + 1
+    for kernel in svm.KERNELS:
+        svm.fit(three.X, three.y, 3, kernels=(kernel,), prepared=ready)
+    assert len(calls) == 5 * 9 + 3

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from regraft.backbones.backbone import BackboneCard
     from regraft.data.manifest import Skipped
+    from regraft.evaluation.abstaining import Threshold
+    from regraft.evaluation.comparison import Leaderboard
     from regraft.evaluation.predictions import Predictions
     from regraft.evaluation.scores import Evaluation
 
@@ -58,6 +60,9 @@ class Report:
         backbones: the cards of the backbones.
         batch: path and label of some training images, for the grid.
         features: (N, D), one row for each row of `predictions`, for the map.
+        leaderboard: of the comparison that chose the strategy.
+        threshold: the confidence below which answers are unsure, where one was asked for.
+        unlike: (N,) how far each image of `predictions` is from the training images, above 1 for what is unlike them.
     """
 
     title: str
@@ -82,3 +87,6 @@ class Report:
     backbones: tuple[BackboneCard, ...] = ()
     batch: tuple[tuple[str, str | None], ...] = ()
     features: NDArray[np.float32] | None = None
+    leaderboard: Leaderboard | None = None
+    threshold: Threshold | None = None
+    unlike: NDArray[np.float64] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from regraft.evaluation.predictions import Predictions
     from regraft.evaluation.scores import ClassScore, Evaluation
 
-WRONG_SHOWN, SURE_SHOWN, UNSURE_SHOWN = 24, 4, 8
+WRONG_SHOWN, SURE_SHOWN, UNSURE_SHOWN, STRANGE_SHOWN = 24, 4, 8, 6
 MATRIX_CLASSES = 60
 _PAIRS_SHOWN = {False: 10, True: 30}  # whether they stand in for the matrix
 CLASSES_SHOWN = 200
@@ -73,7 +73,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One image of the gallery."""
+    """One image of the gallery; `unlike` is its distance from the training images, where it is shown for that."""
 
     path: str
     file: str
@@ -81,21 +81,27 @@ class Card:
     said: str
     wrong: bool
     bars: tuple[Bar, ...]
+    unlike: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """Wrong predictions, the most confident first; then the most and the least confident right ones."""
+    """Wrong predictions, the most confident first; the most and the least confident right ones; the strangest.
+
+    `strange_total` counts the images unlike the training images; the strangest are shown even where there is none.
+    """
 
     wrong: tuple[Card, ...]
     wrong_total: int
     sure: tuple[Card, ...]
     unsure: tuple[Card, ...]
     right_total: int
+    strange: tuple[Card, ...] = ()
+    strange_total: int = 0
 
     def paths(self) -> list[str]:
         """Every image that is shown."""
-        return [card.path for card in (*self.wrong, *self.sure, *self.unsure)]
+        return [card.path for card in (*self.wrong, *self.sure, *self.unsure, *self.strange)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +156,13 @@ def confused_pairs(evaluation: Evaluation) -> tuple[Pair, ...]:
     return tuple(Pair(names[true[i]], names[said[i]], int(number[i]), float(share[i])) for i in order)
 
 
-def gallery(predictions: Predictions) -> Gallery:
-    """Choose and describe the images to show; rows without a known class are left out."""
+def gallery(predictions: Predictions, unlike: NDArray[np.float64] | None = None) -> Gallery:
+    """Choose and describe the images to show; rows without a known class are left out.
+
+    Args:
+        predictions: N of them.
+        unlike: (N,) how far each image is from the training images, above 1 for what is unlike them.
+    """
     probabilities, said = predictions.probabilities(), predictions.predicted()
     confidence = probabilities[np.arange(len(predictions)), said]
     known = predictions.targets >= 0
@@ -165,7 +176,15 @@ def gallery(predictions: Predictions) -> Gallery:
     def cards(rows: NDArray[np.int64]) -> tuple[Card, ...]:
         return tuple(_card(predictions, int(row), probabilities[row], int(said[row])) for row in rows)
 
-    return Gallery(cards(wrong[:WRONG_SHOWN]), len(wrong), cards(sure), cards(unsure), len(right))
+    strange: tuple[Card, ...] = ()
+    count = 0
+    if unlike is not None:
+        rows = np.flatnonzero(known)
+        rows = rows[np.argsort(-unlike[rows], kind="stable")]
+        count = int((unlike[rows] > 1).sum())
+        top = rows[:STRANGE_SHOWN]
+        strange = tuple(replace(one, unlike=float(unlike[row])) for one, row in zip(cards(top), top, strict=True))
+    return Gallery(cards(wrong[:WRONG_SHOWN]), len(wrong), cards(sure), cards(unsure), len(right), strange, count)
 
 
 def _card(predictions: Predictions, row: int, probabilities: NDArray[np.float64], said: int) -> Card:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from regraft.atomic import write_text
-from regraft.evaluation.report import epochs, feature_map, history, sections
+from regraft.evaluation.report import confidence, epochs, feature_map, history, leaderboard, sections
 from regraft.evaluation.report.pictures import Picture, make_pictures, read_thumbnail
 from regraft.evaluation.report.text import duration, file_name, printable, value_text
 from regraft.evaluation.scores import SPLIT_WORDS
@@ -48,7 +48,7 @@ def write_report(report: Report, target: Path, *, thumbnail: Callable[[str], Ima
         thumbnail: gives the decoded image of a path, of 150 pixels or more on its shorter side; an image that
             it cannot give is replaced by a note that says why.
     """
-    chosen = sections.gallery(report.predictions)
+    chosen = sections.gallery(report.predictions, report.unlike)
     paths = [*(path for path, _ in report.batch), *chosen.paths()]
     write_text(target, render_report(report, chosen, make_pictures(paths, thumbnail)))
 
@@ -66,14 +66,18 @@ def render_report(report: Report, chosen: sections.Gallery, pictures: dict[str, 
     if report.features is not None:
         points = feature_map.feature_map(report.features, report.predictions)
     return (
-        _environment()
+        environment()
         .get_template("report.html.jinja")
         .render(
             report=report,
             evaluation=evaluation,
-            secondary=_secondary(evaluation),
+            secondary=secondary(evaluation),
             meaning=_meaning(evaluation),
             pictures=pictures,
+            confidence=confidence.describe(report.predictions, report.threshold),
+            confidence_size=(confidence.WIDTH, confidence.HEIGHT, confidence.PLACES),
+            leaderboard=leaderboard.describe(report.leaderboard),
+            leaderboard_size=(leaderboard.WIDTH, leaderboard.HEIGHT),
             matrix=sections.matrix(evaluation),
             mistakes=evaluation.n - int(evaluation.confusion.trace()),
             pairs=sections.confused_pairs(evaluation),
@@ -95,10 +99,11 @@ def render_report(report: Report, chosen: sections.Gallery, pictures: dict[str, 
 
 
 @lru_cache(maxsize=1)
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates, with all filters; nothing is printed unescaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
+    made = Environment(
         loader=PackageLoader("regraft.evaluation.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
@@ -106,12 +111,10 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        duration=duration, value=value_text, file=file_name, score=score_text, named=history.named
-    )
-    environment.filters["breakable"] = _breakable
-    environment.globals.update(words=SPLIT_WORDS, marker=feature_map.marker)
-    return environment
+    made.filters.update(duration=duration, value=value_text, file=file_name, score=score_text, named=history.named)
+    made.filters["breakable"] = _breakable
+    made.globals.update(words=SPLIT_WORDS, marker=feature_map.marker)
+    return made
 
 
 def _visible(value: Any) -> Any:
@@ -132,7 +135,7 @@ def score_text(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _secondary(evaluation: Evaluation) -> list[tuple[str, float, tuple[float, float], str]]:
+def secondary(evaluation: Evaluation) -> list[tuple[str, float, tuple[float, float], str]]:
     """Label, value, interval and hint of each score but the accuracy."""
     rows = []
     for name, value in evaluation.scores.items():

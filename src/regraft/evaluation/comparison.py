@@ -1,0 +1,314 @@
+"""Which of several candidates is better, measured on the same splits, and which of them to recommend."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regraft.evaluation.intervals import CONFIDENCE, wilson
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+LEVEL = 1 - CONFIDENCE
+"""A difference whose p is below this is one; with any other, two candidates are tied."""
+AS_FAST = 1.1
+"""Times within a tenth of each other count as equal: they depend on what else the machine does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A mean over splits, its interval, and how probable one as far from 0 is where there is none (p)."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+def corrected_test(values: NDArray[np.float64], ratio: float, *, confidence: float = CONFIDENCE) -> Difference:
+    """The corrected resampled t-test of differences between two candidates, one a split.
+
+    Training parts of different splits overlap, so their results depend on each other and the plain t-test finds
+    differences where there are none. The correction adds the ratio of the parts to 1/J in the variance of the mean
+    over J splits; J - 1 degrees of freedom.
+
+    Source: C. Nadeau and Y. Bengio, "Inference for the generalization error", Machine Learning 52 (2003); for repeated
+    cross-validation R. R. Bouckaert and E. Frank, PAKDD 2004.
+
+    Args:
+        values: (J,) differences; of a single split nothing can be said: p is 1 and the interval without end.
+        ratio: held-out images over images that were learnt from, such as 1/4 of five folds.
+        confidence: of the interval.
+    """
+    from scipy.special import stdtr, stdtrit
+
+    count, mean = len(values), float(values.mean())
+    if count < 2:  # noqa: PLR2004 - no spread in one number
+        return Difference(mean, -np.inf, np.inf, 1.0)
+    error = float(np.sqrt((1 / count + ratio) * values.var(ddof=1)))
+    if error < np.finfo(np.float64).eps:  # the same in every split
+        return Difference(mean, mean, mean, float(abs(mean) < np.finfo(np.float64).eps))
+    half = float(stdtrit(count - 1, 0.5 + confidence / 2)) * error
+    return Difference(mean, mean - half, mean + half, float(2 * stdtr(count - 1, -abs(mean) / error)))
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One way to a model, and what was measured of it.
+
+    Attributes:
+        backbone: whose features, such as `a+b`.
+        strategy: what was done with them.
+        scores: (S,) its metric on the held-out part of each split; NaN where it was not measured.
+        fit_seconds: to fit it once, mean over the splits.
+        image_ms: to predict an image, backbones and head, once it is decoded.
+        size: bytes of its bundle's arrays, backbones and head.
+    """
+
+    backbone: str
+    strategy: str
+    scores: NDArray[np.float64]
+    fit_seconds: float
+    image_ms: float
+    size: int
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.strategy} on {self.backbone}"
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """Where a candidate stands.
+
+    Attributes:
+        candidate: which one.
+        mean: its metric, mean over all splits. Where it was measured on some only: the best one's mean over all, plus
+            the difference between the two over the splits that they share.
+        low: lower end of the corrected 95 % interval.
+        high: its upper end.
+        p: of the corrected test against the best; 1 for the best itself.
+        tie: it cannot be told apart from the best.
+        recommended: the one to take.
+    """
+
+    candidate: Candidate
+    mean: float
+    low: float
+    high: float
+    p: float
+    tie: bool
+    recommended: bool
+
+    @property
+    def splits(self) -> int:
+        """On how many splits it was measured."""
+        return int(np.isfinite(self.candidate.scores).sum())
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values; splits that were not measured are null."""
+        own = self.candidate
+        return {
+            "name": own.name,
+            "backbone": own.backbone,
+            "strategy": own.strategy,
+            "mean": self.mean,
+            "interval": [self.low, self.high],
+            "p_against_best": self.p,
+            "tie": self.tie,
+            "recommended": self.recommended,
+            "splits": self.splits,
+            "fit_seconds": round(own.fit_seconds, 4),
+            "image_ms": round(own.image_ms, 4),
+            "bytes": own.size,
+            "scores": [float(score) if np.isfinite(score) else None for score in own.scores],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Optimism:
+    """How much better the winner looks than the whole procedure of choosing it is on images that took no part.
+
+    Attributes:
+        own: the winner's mean, from the splits that it was chosen on.
+        nested: mean over outer folds of what was chosen without them.
+        chosen: what was chosen in each outer fold.
+    """
+
+    own: float
+    nested: float
+    chosen: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        return (
+            f"the whole procedure, repeated inside {len(self.chosen)} outer folds, reaches {self.nested:.3f}; the"
+            f" winner's own mean {self.own:.3f} is optimistic by about {self.own - self.nested:+.3f}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Leaderboard:
+    """A finished comparison.
+
+    Attributes:
+        standings: the best first.
+        metric: "accuracy" or "balanced_accuracy".
+        splits: what the splits were, for people ("5 folds x 3 repeats").
+        images: how many images took part, all of them of the training part.
+        missed: candidates that did not fit in the budget.
+        failed: candidates that could not be fitted, and why.
+        notes: what else the reader must know.
+        optimism: the nested estimate, where it was asked for.
+    """
+
+    standings: tuple[Standing, ...]
+    metric: str
+    splits: str
+    images: int
+    missed: tuple[str, ...] = ()
+    failed: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    optimism: Optimism | None = None
+
+    @property
+    def best(self) -> Standing:
+        """The highest mean."""
+        return self.standings[0]
+
+    @property
+    def recommended(self) -> Standing:
+        """The one to take."""
+        return next(one for one in self.standings if one.recommended)
+
+    @property
+    def sentence(self) -> str:
+        """Best, ties, and what is recommended for which reason."""
+        best, chosen, count = self.best, self.recommended, len(self.standings)
+        what = f"{best.mean:.3f} {self.metric.replace('_', ' ')} ({best.low:.3f} to {best.high:.3f}, {self.splits})"
+        if count == 1:
+            return f"{best.candidate.name}: {what}; it was the only candidate"
+        tied = sum(one.tie for one in self.standings) - 1
+        head = f"best of {count}: {best.candidate.name}, {what}; "
+        if not tied:
+            return head + "all others are worse by more than chance; recommended"
+        head += f"{tied} other{'s' if tied > 1 else ''} of {count} cannot be told apart from it; recommended: "
+        if chosen is best:
+            faster = any(
+                one.tie and one.candidate.image_ms * AS_FAST < best.candidate.image_ms for one in self.standings
+            )
+            return head + ("it, whose mean is the highest" if faster else "it, as none of them is faster")
+        ours, theirs = chosen.candidate, best.candidate
+        if ours.image_ms * AS_FAST < theirs.image_ms:
+            reason = f"predicts an image in {ours.image_ms:.3g} ms instead of {theirs.image_ms:.3g}"
+        else:
+            reason = f"is among the fastest of them, {ours.image_ms:.3g} ms an image"
+        return head + f"{ours.name}, {chosen.mean:.3f}, which {reason}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        nested = self.optimism
+        return {
+            "metric": self.metric,
+            "splits": self.splits,
+            "images": self.images,
+            "recommended": self.recommended.candidate.name,
+            "sentence": self.sentence,
+            "candidates": [one.to_json() for one in self.standings],
+            "missed": list(self.missed),
+            "failed": self.failed,
+            "notes": list(self.notes),
+            "optimism": None
+            if nested is None
+            else {"own": nested.own, "nested": nested.nested, "chosen": list(nested.chosen)},
+        }
+
+    def to_csv(self) -> str:
+        """One row a candidate, the best first; scores of the splits in columns split_1, split_2, ..."""
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        count = len(self.best.candidate.scores)
+        plain = ["name", "backbone", "strategy", "mean", "low", "high", "p_against_best", "tie", "recommended"]
+        writer.writerow(
+            [*plain, "splits", "fit_seconds", "image_ms", "bytes", *(f"split_{n + 1}" for n in range(count))]
+        )
+        for one in self.standings:
+            row = one.to_json()
+            scores = ["" if score is None else f"{score:.6f}" for score in row.pop("scores")]
+            row["mean"], (low, high) = f"{one.mean:.6f}", row.pop("interval")
+            cells = {**row, "low": f"{low:.6f}", "high": f"{high:.6f}", "p_against_best": f"{one.p:.6g}"}
+            writer.writerow(
+                [*(cells[name] for name in (*plain, "splits", "fit_seconds", "image_ms", "bytes")), *scores]
+            )
+        return buffer.getvalue()
+
+
+def stand(
+    candidates: Sequence[Candidate], ratio: float, images: int, *, as_fast: float = AS_FAST
+) -> tuple[Standing, ...]:
+    """Rank candidates, mark those that cannot be told apart from the best, and recommend the cheapest of them.
+
+    Cheapest: the milliseconds an image takes decide, where those up to `as_fast` times the least are equal; of these
+    the one of the highest mean, then the smallest.
+
+    Args:
+        candidates: each measured on one split at least; those measured on some only must share these with the ones
+            measured on most.
+        ratio: as in `corrected_test`.
+        images: how many different images were held out, for the interval of one that scored the same everywhere.
+        as_fast: infinite where time is of no account.
+    """
+    scores = np.array([one.scores for one in candidates])
+    measured = np.isfinite(scores)
+    counts = measured.sum(axis=1)
+    full = np.flatnonzero(counts == counts.max())
+    reference = full[np.argmax([scores[n][measured[n]].mean() for n in full])]
+    means = np.array([_mean_beside(scores[n], scores[reference]) for n in range(len(candidates))])
+    best = int(np.argmax(means))
+    tests = [_against(scores[best], own, ratio) for own in scores]
+    tied = [n == best or test.p >= LEVEL for n, test in enumerate(tests)]
+    chosen = _cheapest([n for n, tie in enumerate(tied) if tie], candidates, means, as_fast)
+    standings = []
+    for n in sorted(range(len(candidates)), key=lambda n: (-means[n], n != best, n)):
+        low, high = _interval(scores[n][measured[n]], float(means[n]), ratio, images)
+        p = 1.0 if n == best else tests[n].p
+        standings.append(Standing(candidates[n], float(means[n]), low, high, p, tied[n], n == chosen))
+    return tuple(standings)
+
+
+def _mean_beside(own: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
+    """The mean over the reference's splits, of which `own` may lack some."""
+    lacks = np.isnan(own) & np.isfinite(reference)
+    if not lacks.any():
+        return float(own[np.isfinite(own)].mean())
+    return float(reference[np.isfinite(reference)].mean() + np.nanmean(own - reference))
+
+
+def _against(best: NDArray[np.float64], own: NDArray[np.float64], ratio: float) -> Difference:
+    differences = best - own
+    return corrected_test(differences[np.isfinite(differences)], ratio)
+
+
+def _interval(values: NDArray[np.float64], mean: float, ratio: float, images: int) -> tuple[float, float]:
+    """Corrected interval around `mean`, within 0 and 1; that of a proportion where all splits gave the same."""
+    found = corrected_test(values, ratio)
+    if found.low == found.high:
+        low, high = wilson(min(1.0, max(0.0, mean)) * images, images)
+        return float(low), float(high)
+    half = found.high - found.mean
+    return max(0.0, mean - half), min(1.0, mean + half)
+
+
+def _cheapest(tied: Sequence[int], candidates: Sequence[Candidate], means: NDArray[np.float64], as_fast: float) -> int:
+    least = min(candidates[n].image_ms for n in tied)
+    fast = [n for n in tied if np.isinf(as_fast) or candidates[n].image_ms <= as_fast * least]
+    return min(fast, key=lambda n: (-round(float(means[n]), 12), candidates[n].size, n))

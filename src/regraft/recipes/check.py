@@ -1,0 +1,314 @@
+"""`regraft check`: what is wrong with the data, before anything is learnt from it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from regraft.atomic import atomic_folder, check_writable, write_text
+from regraft.data.checks import Conflict
+from regraft.data.decode import MAX_PIXELS
+from regraft.data.lookalikes import Pair, clusters, near_duplicates
+from regraft.data.manifest import SPLITS, check_not_empty
+from regraft.data.survey import survey
+from regraft.data.targets import check_folder_target
+from regraft.evaluation.report.data_check import CheckPage, Finding, counted, write_check_page
+from regraft.features.frozen import check_options
+from regraft.features.runtime import cores
+from regraft.features.store import cache_folder, usable_cache
+from regraft.recipes import check_findings
+from regraft.recipes.backbone import prepare_backbones
+from regraft.recipes.check_findings import Twins
+from regraft.recipes.cleaned import Remark, check_clean_target, cleaned, write_cleaned
+from regraft.recipes.gather import Source, check_numbers, gather
+from regraft.recipes.listen import Clock, Listener
+from regraft.recipes.run import command_line
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from regraft.data.manifest import Manifest, Skipped
+    from regraft.data.survey import Survey
+    from regraft.evaluation.label_errors import LabelErrors
+
+_LISTENER = Listener()
+_MANY = 20_000  # images beyond which one division into folds must do
+FILES = ("check.html", "check.json")
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found.
+
+    Attributes:
+        manifest: the images that can be read, with keys.
+        findings: those that matter first.
+        rejected: files that cannot be read.
+        pairs: near-duplicates, as positions in the manifest.
+        label_errors: what confident learning says, its rows as positions in the manifest; None where it was not asked.
+        folder: where check.html and check.json are.
+        cleaned: the cleaned manifest that was written, or None.
+    """
+
+    manifest: Manifest
+    findings: tuple[Finding, ...]
+    rejected: tuple[Skipped, ...]
+    pairs: tuple[Pair, ...]
+    label_errors: LabelErrors | None
+    folder: Path
+    cleaned: Path | None = None
+
+    @property
+    def matters(self) -> bool:
+        """Whether anything was found that makes numbers wrong."""
+        return any(finding.matters for finding in self.findings)
+
+
+def check(
+    data: str | os.PathLike[str],
+    *,
+    backbone: str = "efficientnet_lite0",
+    cheap: bool = False,
+    output: str | os.PathLike[str] | None = None,
+    clean: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    runtime: Literal["auto", "openvino", "torch"] = "auto",
+    root: str | os.PathLike[str] | None = None,
+    label: str | None = None,
+    path_column: str | None = None,
+    split_column: str | None = None,
+    group_column: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    seed: int = 0,
+    listener: Listener = _LISTENER,
+) -> Check:
+    """Look for what is wrong with images and labels: one page of HTML, a JSON, and if wanted a cleaned manifest.
+
+    Unreadable and odd files; identical files and near-duplicates, above all across splits and with different labels;
+    groups and guessed videos that straddle splits; sizes and names of classes; labels that are probably wrong;
+    outliers. No file of the data is changed. The command exits with 1 when something makes numbers wrong, else with 0.
+
+    Args:
+        data: A folder, a table, a meta list, or sample:textile.
+        backbone: Whose features find cropped copies, wrong labels and outliers.
+        cheap: Do without features: nothing about labels and outliers, and a few cropped copies less.
+        output: The folder to write; by default checks/NAME, the first that is free.
+        clean: Also write this table (.csv, .tsv, .parquet) of the images that should stay, and FILE.remarks.csv beside
+            it with what was left out, and why, and with the labels to look at.
+        overwrite: Replace the folder and the tables if they exist.
+        runtime: What runs the backbone; auto takes CUDA where there is one, else OpenVINO.
+        root: Where the relative paths of a table or list start; its own folder by default.
+        label: The table's column with the labels.
+        path_column: The table's column with the paths.
+        split_column: The table's column with train, val, test.
+        group_column: The table's column with groups.
+        max_pixels: Images with more pixels are not decoded.
+        seed: Another seed gives other folds for the labels.
+        listener: Who is told what happens.
+
+    Returns:
+        What was found.
+
+    Raises:
+        RegraftError: whatever is wrong with the options, or no images, in a sentence.
+    """
+    options = {k: v for k, v in locals().items() if k != "listener"}
+    clock = Clock.start(listener)
+    check_options(runtime, "f32", "none")
+    check_numbers(seed=seed, max_pixels=max_pixels)
+    folder = _folder(output, str(data), overwrite=overwrite)
+    target = None if clean is None else Path(clean)
+    if target is not None:
+        check_clean_target(target, overwrite=overwrite)
+    source = Source(data, root, label, path_column, split_column, group_column)
+    with clock.phase("read"):
+        manifest = check_not_empty(source.read())
+    for hint in manifest.hints:
+        listener.warn(hint)
+    with clock.phase("look at files"):
+        seen = survey(manifest.items, threads=cores(), max_pixels=max_pixels, on_progress=listener.progress)
+    manifest = replace(manifest, items=seen.items)
+    features = None
+    if not cheap and seen.items:
+        features = _features(manifest, backbone, runtime, max_pixels, clock, listener)
+    with clock.phase("near-duplicates"):
+        pairs = _near(seen, features)
+    with clock.phase("labels"):
+        labels = _Labels() if features is None else _labels(manifest, features, pairs, seed)
+    found = _findings(manifest, seen, pairs, labels)
+    page = CheckPage(
+        f"{manifest.source}: {len(manifest):,} images",
+        found,
+        _facts(manifest, seen),
+        ("Labels and outliers were not looked at (--cheap).",) if cheap else (),
+        command_line(check, options),
+        clock.rounded(),
+    )
+    with clock.phase("write"):
+        if target is not None:
+            kept, remarks = cleaned(manifest, [(p.first, p.second) for p in pairs], seen.rejected)
+            write_cleaned(kept, [*remarks, *_suspects(manifest, labels.errors)], target, overwrite=overwrite)
+        _write(page, folder, overwrite=overwrite)
+    return Check(manifest, found, seen.rejected, pairs, labels.errors, folder, target)
+
+
+def _folder(output: str | os.PathLike[str] | None, data: str, *, overwrite: bool) -> Path:
+    """The folder that was named, or the first free `checks/NAME`, `checks/NAME-2`, ..."""
+    if output is None:
+        name = Path(data.removeprefix("sample:")).resolve().stem or "data"
+        check_writable(Path("checks") / name)
+        candidates = (Path("checks") / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
+        return next(path for path in candidates if not path.exists())
+    target = Path(output)
+    check_writable(target)
+    check_folder_target(target, overwrite=overwrite, ours=lambda path: path.name in FILES)
+    return target
+
+
+def _features(
+    manifest: Manifest, backbone: str, runtime: str, max_pixels: int, clock: Clock, listener: Listener
+) -> NDArray[np.float32]:
+    """One row for each item."""
+    cache = usable_cache(cache_folder())
+    ready = prepare_backbones(backbone, cache, clock, listener, runtime=runtime, precision="f32", views="none")
+    found = gather(manifest, (), ready, cache, clock, listener, max_pixels=max_pixels, max_rejected=1.0)
+    row_of = {key: row for row, key in enumerate(found.table.keys)}
+    # A file that changed since it was hashed has no features: it stands for nothing.
+    table = np.vstack([found.table.features, np.zeros((1, found.table.features.shape[1]), np.float32)])
+    return table[[row_of.get(str(item.key), -1) for item in manifest.items]]
+
+
+def _near(seen: Survey, features: NDArray[np.float32] | None) -> tuple[Pair, ...]:
+    """Near-duplicates among the different files, as positions in the manifest."""
+    first: dict[str, int] = {}
+    for row, item in enumerate(seen.items):
+        first.setdefault(str(item.key), row)
+    # Of one colour, or nothing: there are no details to compare.
+    rows = np.array([row for row in first.values() if not seen.looks[row].plain], np.int64)
+    some = None if features is None else features[rows]
+    found = near_duplicates(seen.sketches.take(rows), some, threads=cores())
+    return tuple(Pair(int(rows[p.first]), int(rows[p.second]), p.likeness) for p in found)
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """Probable label errors; classes that overlap, with their area under the curve; outliers, with how unusual."""
+
+    errors: LabelErrors | None = None
+    overlap: tuple[tuple[int, int, float], ...] = ()
+    unusual: tuple[tuple[int, float], ...] = ()
+
+
+def _labels(manifest: Manifest, features: NDArray[np.float32], pairs: tuple[Pair, ...], seed: int) -> _Labels:
+    from regraft.evaluation.label_errors import held_out_probabilities, inseparable, label_errors
+    from regraft.evaluation.outliers import outliers
+
+    targets = np.array(manifest.targets(), np.int64)
+    group = _together(manifest, pairs)
+    alone = np.unique(group, return_index=True)[1]
+    rows, scores = outliers(features[alone], targets[alone])
+    unusual = tuple(zip(alone[rows].tolist(), scores.tolist(), strict=True))
+    known = np.flatnonzero(targets >= 0)
+    if len(np.unique(targets[known])) < 2:  # noqa: PLR2004 - nothing to confuse
+        return _Labels(unusual=unusual)
+    repeats = 1 if len(known) > _MANY else 3
+    likely = held_out_probabilities(
+        features[known], targets[known], len(manifest.classes), groups=group[known], seed=seed, repeats=repeats
+    )
+    errors = label_errors(likely, targets[known])
+    return _Labels(replace(errors, rows=known[errors.rows]), inseparable(likely, targets[known]), unusual)
+
+
+def _together(manifest: Manifest, pairs: tuple[Pair, ...]) -> NDArray[np.int64]:
+    """A number for each image, the same for those that must not be on both sides of a fold."""
+    first: dict[str, int] = {}
+    joined = [(pair.first, pair.second) for pair in pairs]
+    for row, item in enumerate(manifest.items):
+        marks = [f"key {item.key}"] if item.group is None else [f"key {item.key}", f"group {item.group}"]
+        joined += [(first.setdefault(mark, row), row) for mark in marks]
+    return clusters(len(manifest), joined)
+
+
+def _findings(manifest: Manifest, seen: Survey, pairs: tuple[Pair, ...], labels: _Labels) -> tuple[Finding, ...]:
+    found = itertools.chain(
+        check_findings.unreadable(seen.rejected),
+        check_findings.identical(manifest),
+        check_findings.near(manifest, _twins(manifest, pairs)),
+        check_findings.straddling(manifest),
+        check_findings.classes(manifest, labels.overlap),
+        check_findings.labels(manifest, labels.errors),
+        check_findings.unusual(manifest, labels.unusual),
+        check_findings.odd_files(seen.items, seen.looks),
+    )
+    return tuple(sorted(found, key=lambda finding: not finding.matters))
+
+
+def _twins(manifest: Manifest, pairs: tuple[Pair, ...]) -> tuple[Twins, ...]:
+    """Near-duplicates joined to clusters, the most alike first."""
+    least: dict[int, float] = {}
+    members: dict[int, list[int]] = {}
+    joined = clusters(len(manifest), [(p.first, p.second) for p in pairs]).tolist()
+    for pair in pairs:
+        least[joined[pair.first]] = min(least.get(joined[pair.first], 1.0), pair.likeness)
+    for row, cluster in enumerate(joined):
+        if cluster in least:
+            members.setdefault(cluster, []).append(row)
+    found = []
+    for cluster, rows in members.items():
+        items = [manifest.items[row] for row in rows]
+        splits = tuple(split for split in SPLITS if any(item.split == split for item in items))
+        labels = tuple(label for label in manifest.classes if any(item.label == label for item in items))
+        conflict = Conflict(items[0].path, tuple(item.path for item in items), splits, labels)
+        found.append(Twins(tuple(rows), least[cluster], conflict))
+    return tuple(sorted(found, key=lambda twins: -twins.likeness))
+
+
+def _facts(manifest: Manifest, seen: Survey) -> dict[str, str]:
+    """Numbers for the head of the page."""
+    splits = ", ".join(f"{name} {size:,}" for name, size in manifest.split_sizes().items())
+    sides = np.array([(look.width, look.height) for look in seen.looks]).reshape(-1, 2)
+    facts = {"images": f"{len(manifest):,}", "classes": f"{len(manifest.classes):,}", "splits": splits or "none yet"}
+    if len(sides):
+        (w, h), sizes = np.median(sides, axis=0), np.sort(sides.prod(axis=1))
+        facts["median size"] = f"{w:.0f} x {h:.0f} pixels"
+        facts["smallest and largest"] = f"{sizes[0] / 1e6:.3g} and {sizes[-1] / 1e6:.3g} megapixels"
+        facts["formats"] = counted(Counter(look.format for look in seen.looks))
+        facts["without colour"] = f"{sum(look.colourless for look in seen.looks):,}"
+    if manifest.skipped:
+        facts["not part of the data"] = f"{len(manifest.skipped):,} files"
+    return facts
+
+
+def _suspects(manifest: Manifest, errors: LabelErrors | None) -> list[Remark]:
+    if errors is None:
+        return []
+    return [
+        Remark(
+            manifest.items[row].path,
+            manifest.items[row].label,
+            "label suspect",
+            f"looks like {manifest.classes[other]} (odds {np.exp(-margin):.3g} to 1)",
+        )
+        for row, other, margin in zip(errors.rows, errors.suggested, errors.margins, strict=True)
+    ]
+
+
+def _write(page: CheckPage, folder: Path, *, overwrite: bool) -> None:
+    content = {
+        "title": page.title,
+        "facts": page.facts,
+        "findings": [finding.to_dict() for finding in page.findings],
+        "not_done": page.not_done,
+        "command": page.command,
+        "seconds": page.timings,
+    }
+    with atomic_folder(folder, overwrite=overwrite) as temporary:
+        write_text(temporary / "check.json", json.dumps(content, indent=1, ensure_ascii=True) + "\n")
+        write_check_page(page, temporary / "check.html")

@@ -1,0 +1,204 @@
+"""What `regraft check` makes of what it saw: findings, in the order in which they should be read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from regraft.data.checks import Conflict, duplicate_conflicts, group_conflicts
+from regraft.data.class_names import named_alike, named_like_splits
+from regraft.data.clips import guess_clips
+from regraft.data.names import shown
+from regraft.data.quick_check import class_sizes
+from regraft.evaluation.report.data_check import Finding, Shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from regraft.data.manifest import Item, Manifest, Skipped
+    from regraft.data.survey import Look
+    from regraft.evaluation.label_errors import LabelErrors
+
+_NARROW = 4.0  # longer over shorter side
+_SMALL_SIDE = 32  # pixels
+_FRAMES_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Images that show the same picture.
+
+    Attributes:
+        rows: their positions in the manifest.
+        likeness: of the least alike pair that joins them.
+        conflict: their splits and labels.
+    """
+
+    rows: tuple[int, ...]
+    likeness: float
+    conflict: Conflict
+
+
+def unreadable(rejected: tuple[Skipped, ...]) -> Iterator[Finding]:
+    """Files that cannot be decoded."""
+    if rejected:
+        reasons = [f"{reason} ({count})" for reason, count in Counter(s.reason for s in rejected).most_common()]
+        sentence = f"{_files(len(rejected))} cannot be read: {shown(reasons, 3)}. Mend or remove them"
+        groups = tuple((Shown(s.path, note=s.reason),) for s in rejected)
+        yield Finding("unreadable", "Unreadable files", sentence, matters=True, groups=groups)
+
+
+def identical(manifest: Manifest) -> Iterator[Finding]:
+    """Identical files: across splits, with different labels, and others."""
+    by_path = {item.path: item for item in manifest.items}
+    rest = _copies(manifest)
+    conflicts = duplicate_conflicts(manifest)
+    across = [c for c in conflicts if len(c.splits) > 1]
+    contrary = [c for c in conflicts if len(c.labels) > 1]
+    apart = {c.name for c in conflicts}
+
+    def groups(found: Iterable[tuple[str, ...]]) -> tuple[tuple[Shown, ...], ...]:
+        return tuple(tuple(Shown.of(by_path[path]) for path in paths) for paths in found)
+
+    if across:
+        sentence = f"{len(across)} images stand in several splits as identical files: the numbers are too good by them"
+        yield Finding(
+            "identical-across-splits", "Identical across splits", sentence, True, groups(c.paths for c in across)
+        )
+    if contrary:
+        sentence = f"{len(contrary)} images stand several times with different labels; at most one of these is right"
+        title = "Identical, labelled differently"
+        yield Finding("identical-labelled-differently", title, sentence, True, groups(c.paths for c in contrary))
+    if others := [paths for key, paths in rest.items() if key not in apart]:
+        extra = sum(map(len, others)) - len(others)
+        sentence = f"{len(others)} images stand several times ({extra} copies); they count more than others"
+        yield Finding("identical", "Identical files", sentence, False, groups(others))
+
+
+def _copies(manifest: Manifest) -> dict[str, tuple[str, ...]]:
+    paths: dict[str, list[str]] = {}
+    for item in manifest.items:
+        paths.setdefault(str(item.key), []).append(item.path)
+    return {key: tuple(same) for key, same in paths.items() if len(same) > 1}
+
+
+def near(manifest: Manifest, twins: tuple[Twins, ...]) -> Iterator[Finding]:
+    """Near-duplicates: across splits, with different labels, and others."""
+
+    def groups(found: list[Twins]) -> tuple[tuple[Shown, ...], ...]:
+        return tuple(
+            tuple(Shown.of(manifest.items[r], f"likeness {t.likeness:.2f}" * (n == 0)) for n, r in enumerate(t.rows))
+            for t in found
+        )
+
+    across = [t for t in twins if len(t.conflict.splits) > 1]
+    contrary = [t for t in twins if len(t.conflict.labels) > 1]
+    others = [t for t in twins if t not in across and t not in contrary]
+    copies = "re-encoded, resized or slightly cropped copies"
+    if across:
+        sentence = f"{len(across)} pictures stand in several splits, as {copies}: the numbers are too good by them"
+        title = "Near-duplicates across splits"
+        yield Finding("near-duplicates-across-splits", title, sentence, True, groups(across))
+    if contrary:
+        sentence = f"{len(contrary)} pictures stand several times, as {copies}, with different labels"
+        title = "Near-duplicates, labelled differently"
+        yield Finding("near-duplicates-labelled-differently", title, sentence, True, groups(contrary))
+    if others:
+        free = "" if manifest.split_sizes() else ". Splits made from this data may divide them: group them"
+        sentence = f"{len(others)} pictures stand several times, as {copies}{free}"
+        yield Finding("near-duplicates", "Near-duplicates", sentence, False, groups(others))
+
+
+def straddling(manifest: Manifest) -> Iterator[Finding]:
+    """Groups, and guessed videos, that are in more than one split."""
+    if groups := group_conflicts(manifest):
+        sentence = f"{len(groups)} groups have images in more than one split: {shown([c.name for c in groups], 5)}"
+        yield Finding("groups-across-splits", "Groups across splits", sentence, matters=True)
+    clips = [clip for clip in guess_clips(manifest) if len(clip.splits) > 1 or not manifest.split_sizes()]
+    if clips:
+        where = "stand in more than one split" if manifest.split_sizes() else "may be divided when splits are made"
+        sentence = (
+            f"{len(clips)} numbered sequences, by their names frames of one video (a guess), {where}:"
+            f" {shown([clip.name for clip in clips], 5)}. If they are, name their video in a group column"
+        )
+        frames = tuple(tuple(Shown.of(manifest.items[row]) for row in clip.rows[:_FRAMES_SHOWN]) for clip in clips)
+        yield Finding("guessed-videos", "Guessed videos", sentence, groups=frames)
+
+
+def classes(manifest: Manifest, overlapping: tuple[tuple[int, int, float], ...]) -> Iterator[Finding]:
+    """Names and sizes of classes, and classes that a probe cannot tell apart."""
+    if splits := named_like_splits(manifest.classes):
+        sentence = f"named like a split: {shown(list(map(repr, splits)), 5)}. Were split folders read as classes?"
+        yield Finding("classes-named-like-splits", "Classes named like splits", sentence.rstrip("."), matters=True)
+    areas = {frozenset((manifest.classes[a], manifest.classes[b])): area for a, b, area in overlapping}
+    if alike := named_alike(manifest.classes):
+        texts = [
+            f"{a!r} and {b!r}" + (" (a linear probe cannot tell them apart either)" * (frozenset((a, b)) in areas))
+            for a, b in alike
+        ]
+        yield Finding("classes-named-alike", "Classes named alike", f"may be one class: {shown(texts, 8)}")
+    if areas:
+        texts = [f"{' and '.join(map(repr, sorted(pair)))} ({area:.2f})" for pair, area in areas.items()]
+        sentence = f"hardly told apart by a linear probe (area under the curve; 0.5 is guessing): {shown(texts, 8)}"
+        yield Finding("classes-alike", "Classes that look alike", sentence)
+    for sentence in class_sizes(manifest):
+        yield Finding("class-sizes", "Sizes of classes", sentence)
+
+
+def labels(manifest: Manifest, errors: LabelErrors | None) -> Iterator[Finding]:
+    """Labels that are probably wrong."""
+    if errors is not None and len(errors.rows):
+        groups = tuple(
+            (Shown.of(manifest.items[row], f"looks like {manifest.classes[other]} (odds {np.exp(-margin):.3g} to 1)"),)
+            for row, other, margin in zip(errors.rows, errors.suggested, errors.margins, strict=True)
+        )
+        sentence = (
+            f"{len(groups)} images look more like another class to models that had not seen them; confident learning"
+            f" puts the share of labels that contradict such models at {100 * errors.noise:.1f} %. The most certain"
+            f" come first; difficult images and overlapping classes are among them"
+        )
+        yield Finding("label-suspects", "Labels to look at", sentence, groups=groups)
+
+
+def unusual(manifest: Manifest, found: tuple[tuple[int, float], ...]) -> Iterator[Finding]:
+    """Outliers of their class."""
+    if found:
+        sentence = f"{len(found)} images are far from every other image of their class"
+        groups = tuple((Shown.of(manifest.items[row], f"{score:.1f} deviations from usual"),) for row, score in found)
+        yield Finding("outliers", "Unusual images", sentence, groups=groups)
+
+
+def odd_files(items: tuple[Item, ...], looks: tuple[Look, ...]) -> Iterator[Finding]:
+    """Files of one colour, very small or narrow ones, and what decoding did to files."""
+    sides = [min(look.width, look.height) for look in looks]
+    small = min(float(_SMALL_SIDE), float(np.median(sides)) / 2) if sides else 0.0
+    kinds = (
+        ("one-colour", "Images of one colour", [look.plain for look in looks], "are of one colour"),
+        ("tiny-images", "Tiny images", [side < small for side in sides], f"have a side below {small:.0f} pixels"),
+        (
+            "narrow-images",
+            "Narrow images",
+            [max(look.width, look.height) > _NARROW * min(look.width, look.height) for look in looks],
+            f"are more than {_NARROW:.0f} times as long as wide; a square crop shows little of them",
+        ),
+    )
+    for kind, title, which, what in kinds:
+        rows = np.flatnonzero(which).tolist()
+        if rows:
+            groups = tuple((Shown.of(items[r], f"{looks[r].width} x {looks[r].height}"),) for r in rows)
+            yield Finding(kind, title, f"{_files(len(rows))} {what}", groups=groups)
+    told: dict[str, list[int]] = {}
+    for row, look in enumerate(looks):
+        for note in look.notes:
+            told.setdefault(note.partition(" (")[0].partition(":")[0], []).append(row)
+    if told:
+        texts = [f"{note} ({len(rows)})" for note, rows in sorted(told.items(), key=lambda entry: -len(entry[1]))]
+        groups = tuple((Shown.of(items[r], note),) for note, rows in told.items() for r in rows)
+        yield Finding("decoding", "What decoding did", shown(texts, 6), groups=groups)
+
+
+def _files(count: int) -> str:
+    return f"{count:,} file{'s' if count > 1 else ''}"

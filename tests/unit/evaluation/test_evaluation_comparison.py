@@ -1,0 +1,186 @@
+"""The corrected test against closed forms and SciPy; who is tied, who is recommended, and how it is told."""
+
+import csv
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pages import Page, report_of, written
+from scipy import stats
+
+from regraft.evaluation.comparison import Candidate, Leaderboard, Optimism, corrected_test, stand
+from regraft.evaluation.intervals import wilson
+from regraft.evaluation.report.leaderboard import OPEN_ROWS, describe
+
+RATIO = 1 / 4
+
+
+def candidate(strategy, scores, *, ms=10.0, size=1000, backbone="net"):
+    return Candidate(backbone, strategy, np.array(scores, float), 0.1, ms, size)
+
+
+def board_of(candidates, **parts):
+    return Leaderboard(stand(candidates, RATIO, 100), "accuracy", "5 folds x 3", 245, **parts)
+
+
+def around(mean, seed, splits=15, spread=0.02):
+    noise = np.random.default_rng(seed).normal(0, spread, splits)
+    return mean + noise - noise.mean()
+
+
+def test_without_correction_it_is_the_ordinary_t_test():
+    values = np.random.default_rng(0).normal(0.01, 0.03, 15)
+    found, oracle = corrected_test(values, 0.0), stats.ttest_1samp(values, 0)
+    assert found.p == pytest.approx(oracle.pvalue, rel=1e-9)
+    low, high = oracle.confidence_interval(0.95)
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_the_correction_of_nadeau_and_bengio():
+    """5x3: the variance of the mean is (1/15 + 1/4) s^2, 14 degrees of freedom."""
+    values = np.random.default_rng(1).normal(0.02, 0.03, 15)
+    error = np.sqrt((1 / 15 + 1 / 4) * values.var(ddof=1))
+    found = corrected_test(values, RATIO)
+    assert found.p == pytest.approx(2 * stats.t.sf(values.mean() / error, 14), rel=1e-9)
+    assert found.high - found.mean == pytest.approx(stats.t.ppf(0.975, 14) * error)
+    assert found.p > stats.ttest_1samp(values, 0).pvalue
+
+
+def test_order_sign_and_unit_do_not_matter():
+    values = np.random.default_rng(2).normal(0.01, 0.03, 15)
+    found = corrected_test(values, RATIO)
+    other = corrected_test(-values[::-1], RATIO)
+    assert other.p == pytest.approx(found.p)
+    assert (other.low, other.high) == (pytest.approx(-found.high), pytest.approx(-found.low))
+    assert corrected_test(100 * values, RATIO).p == pytest.approx(found.p)
+
+
+def test_no_spread_and_no_splits():
+    assert corrected_test(np.zeros(15), RATIO).p == 1
+    assert corrected_test(np.full(15, 0.1), RATIO).p == 0
+    alone = corrected_test(np.array([0.3]), RATIO)
+    assert (alone.p, alone.low, alone.high) == (1, -np.inf, np.inf)
+
+
+def test_equals_are_seldom_told_apart():
+    """Cross-validation of two coin-like methods on shared training parts: the plain t-test rejects far too often."""
+    generator = np.random.default_rng(3)
+    plain = corrected = 0
+    for _ in range(300):
+        shared = generator.normal(0, 0.02)  # what the one data set does to the difference in all of its splits
+        values = shared + generator.normal(0, 0.03, 15)
+        plain += stats.ttest_1samp(values, 0).pvalue < 0.05
+        corrected += corrected_test(values, RATIO).p < 0.05
+    assert corrected / 300 < 0.15
+    assert plain / 300 > 0.3
+
+
+def test_the_fastest_of_the_ties_is_recommended():
+    base = around(0.9, 0)
+    slow = candidate("slow", base, ms=30)
+    fast = candidate("fast", base - around(0.005, 1), ms=10)
+    bad = candidate("bad", base - around(0.2, 2), ms=1)
+    standings = stand([bad, fast, slow], RATIO, 100)
+    assert [one.candidate.strategy for one in standings] == ["slow", "fast", "bad"]
+    assert [one.tie for one in standings] == [True, True, False]
+    assert [one.recommended for one in standings] == [False, True, False]
+    assert standings[0].p == 1
+    board = board_of([bad, fast, slow])
+    assert board.sentence.startswith("best of 3: slow on net, 0.900 accuracy")
+    assert "1 other of 3 cannot be told apart from it; recommended: fast on net, 0.895" in board.sentence
+    assert "10 ms instead of 30" in board.sentence
+
+
+def test_times_within_a_tenth_are_equal_then_mean_then_size():
+    base = around(0.9, 0)
+    names = ["a", "b", "c"]
+    scores = [base, base - around(0.004, 1), base - around(0.004, 1)]
+
+    def chosen(times, sizes=(1, 1, 1), **options):
+        entries = [
+            candidate(*two, ms=ms, size=size) for *two, ms, size in zip(names, scores, times, sizes, strict=True)
+        ]
+        return next(one.candidate.strategy for one in stand(entries, RATIO, 100, **options) if one.recommended)
+
+    assert chosen((10.9, 10.0, 10.5)) == "a"
+    assert chosen((11.1, 10.0, 10.5)) == "b"
+    assert chosen((11.1, 10.0, 10.5), (1, 5, 3)) == "c"
+    assert chosen((50.0, 10.0, 10.5), as_fast=np.inf) == "a"
+
+
+def test_clear_winners_and_lonely_ones_are_told():
+    base = around(0.9, 0)
+    assert board_of([candidate("a", base), candidate("b", base - around(0.3, 1))]).sentence.endswith(
+        "all others are worse by more than chance; recommended"
+    )
+    assert "only candidate" in board_of([candidate("a", base)]).sentence
+
+
+def test_what_was_measured_on_fewer_splits_is_placed_by_the_shared_ones():
+    """The reference has 0.5 on easy and hard splits alike but for the first three, where both are better by 0.4."""
+    base = np.full(15, 0.5)
+    base[[0, 5, 10]] = 0.9
+    few = np.full(15, np.nan)
+    few[[0, 5, 10]] = [0.88, 0.87, 0.86]
+    standings = stand([candidate("few", few), candidate("all", base)], RATIO, 100)
+    assert [one.candidate.strategy for one in standings] == ["all", "few"]
+    assert standings[1].mean == pytest.approx(base.mean() - 0.03)
+    assert standings[1].splits == 3
+    assert stand([candidate("few", few + 0.1), candidate("all", base)], RATIO, 100)[0].candidate.strategy == "few"
+
+
+def test_intervals_are_within_bounds_and_never_empty():
+    (one,) = stand([candidate("a", np.ones(15))], RATIO, 245)
+    assert [one.low, one.high] == pytest.approx(wilson(245, 245).tolist())
+    (one,) = stand([candidate("a", np.minimum(1, around(0.98, 0, spread=0.05)))], RATIO, 245)
+    assert 0 < one.low < one.mean < one.high <= 1
+
+
+def test_rows_and_renamed_candidates_do_not_matter():
+    entries = [candidate(str(n), around(0.8 + 0.01 * n, n)) for n in range(6)]
+    forth, back = stand(entries, RATIO, 100), stand(entries[::-1], RATIO, 100)
+    assert [one.candidate.strategy for one in forth] == [one.candidate.strategy for one in back]
+    assert [one.p for one in forth] == [one.p for one in back]
+
+
+def test_files_say_what_the_board_says():
+    few = np.full(15, np.nan)
+    few[0] = 0.5
+    board = board_of([candidate("a", around(0.9, 0)), candidate("b", few)], missed=("c on net",), failed={"d": "why"})
+    rows = list(csv.DictReader(io.StringIO(board.to_csv())))
+    content = json.loads(json.dumps(board.to_json()))
+    assert [row["name"] for row in rows] == ["a on net", "b on net"] == [c["name"] for c in content["candidates"]]
+    assert float(rows[0]["mean"]) == pytest.approx(0.9)
+    assert rows[0]["recommended"] == "True"
+    assert [rows[1]["split_1"], rows[1]["split_2"]] == ["0.500000", ""]
+    assert content["candidates"][1]["scores"][1] is None
+    assert (content["missed"], content["failed"]) == (["c on net"], {"d": "why"})
+
+
+def test_the_section_shows_a_large_comparison(tmp_path):
+    strategies = [f"strategy-{n}" for n in range(8)]
+    entries = [
+        candidate(strategy, around(0.7 + 0.02 * n + 0.01 * m, 10 * n + m), ms=5 + 3 * m, backbone=f"network_{m}")
+        for n, strategy in enumerate(strategies)
+        for m in range(6)
+    ]
+    board = replace(
+        board_of(entries[:-1], missed=("strategy-7 on network_5",), failed={"<b>x</b>": "why"}),
+        optimism=Optimism(0.9, 0.88, ("a", "b")),
+    )
+    view = describe(board)
+    assert (len(view.shown), len(view.folded)) == (OPEN_ROWS, 47 - OPEN_ROWS)
+    assert (len(view.matrix), len(view.backbones)) == (8, 6)
+    assert all(0 <= row.low <= row.mean <= row.high for row in (*view.shown, *view.folded))
+    html = written(replace(report_of(["ants", "bees"]), leaderboard=board), tmp_path)
+    page = Page(html)
+    assert (page.wrong, page.open) == ([], [])
+    text = " ".join("".join(page.text).split())
+    assert "47 candidates on the same splits" in text
+    assert "27 more" in text
+    assert "optimistic by about +0.020" in text
+    assert "<b>x</b>" in text
+    assert len([attrs for attrs in page.all("tr") if attrs.get("class") == "recommended"]) == 1
+    assert describe(None) is None
