@@ -105,7 +105,7 @@ def test_head_variants(regraft, photos):
         assert regraft("evaluate", head, "--run", f"{head}-again").code == 0
         assert json.loads((Path(f"{head}-again") / "metrics.json").read_text())["log_loss"] == metrics["log_loss"]
     bundle = json.loads((Path("conv") / "bundle" / "bundle.json").read_text())
-    assert bundle["backbone"]["architecture"].endswith("conv=256")
+    assert bundle["backbones"][0]["architecture"].endswith("conv=256")
 
 
 def test_everything_at_once(regraft, photos, tmp_path):

@@ -252,7 +252,7 @@ def test_features_from_a_file_give_the_same_model(regraft, trained, table, photo
         (["photos", "--label", "a", "--label", "b"], "photos is not a table"),
         (["styles.csv", *WORDS, "--strategy", "svm"], "svm tells classes only, and 'tags' is a multilabel task"),
         (["styles.csv", *WORDS, "--strategy", "knn"], "'tags' is a multilabel task: use linear-probe"),
-        (["styles.csv", *WORDS, "--abstain-at", "0.9"], "abstain-at is for one task"),
+        (["styles.csv", *WORDS, "--abstain-at", "0.9"], "abstain-at and --calibrate are for one task"),
         (["styles.csv", "--label", "species", "--label", "colour"], "no column 'colour'"),
         (["styles.csv", "--label", "species:regression"], "is no number"),
         (["styles.csv", "--label", "size:number"], "no kind of task 'number'"),

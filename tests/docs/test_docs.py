@@ -32,11 +32,19 @@ def workplace(tmp_path_factory):
     images = sorted((folder / "photos").rglob("*.jpg"))
     rows = [f"{path.relative_to(folder)},{path.parent.name},site{n % 12}" for n, path in enumerate(images)]
     (folder / "photos.csv").write_text("\n".join(["path,species,site", *rows]) + "\n")
-    rows = [  # several tasks
-        f"{path.relative_to(folder)},{path.parent.name},{('', 'summer', 'winter')[n % 3]},{n % 5},{n % 2},{n % 3 // 2}"
+    rows = [
+        [
+            path.relative_to(folder),
+            path.parent.name,
+            ("", "summer", "winter")[n % 3],
+            n // 14 * 10 + n % 5,
+            n % 2,
+            n // 28,
+        ]
         for n, path in enumerate(images)
     ]
-    (folder / "styles.csv").write_text("\n".join(["path,species,season,price,has_tail,has_wings", *rows]) + "\n")
+    header = ["path", "species", "season", "price", "has_tail", "has_wings"]
+    (folder / "styles.csv").write_text("".join(",".join(map(str, row)) + "\n" for row in [header, *rows]))
     simple_folder(folder / "other_photos", classes=3, per_class=4, seed=5)
     (folder / "new").mkdir()
     shutil.copy(images[0], folder / "new" / "cat.jpg")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Shrunk by, steps, correlation below which a pair is given up: from coarse to fine.
 _LEVELS = ((4, 8, 0.4), (2, 6, 0.25), (1, 4, 0.85))
-_LARGEST_STEP, _LARGEST_SHIFT, _SCALES = 0.1, 0.3, (0.75, 1.33)
+_LARGEST_STEP, _LARGEST_SHIFT, _SCALES = 0.1, 0.15, (0.85, 1.18)
 _BLOCK = 8  # pixels
 _FLAT = 9.0  # squared grey levels: what JPEG does to a plain surface must not look like a difference
 _TELLING = 32.0  # squared grey levels, of both: a block with less is plain
@@ -79,7 +79,9 @@ def _first_guess(first: Pictures, second: Pictures) -> Placements:
     """
     guesses = np.array(
         [(1, 0, 1, 0)]
-        + [(scale, down, scale, across) for scale in (0.95, 1.05) for down in (-0.05, 0.05) for across in (-0.05, 0.05)],
+        + [
+            (scale, down, scale, across) for scale in (0.95, 1.05) for down in (-0.05, 0.05) for across in (-0.05, 0.05)
+        ],
         np.float32,
     )
     agreement = []
@@ -205,7 +207,7 @@ def _soft(pictures: Pictures) -> Pictures:
         margin = tuple((1, 1) if n == axis else (0, 0) for n in range(3))
         wide = np.pad(pictures, margin, mode="edge")
         first, last = (np.take(wide, np.arange(n, n + pictures.shape[axis]), axis) for n in (0, 2))
-        pictures = (first + last + 2 * pictures) / 4
+        pictures = ((first + last + 2 * pictures) / 4).astype(np.float32)
     return pictures
 
 

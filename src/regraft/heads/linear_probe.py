@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from regraft.heads.prepared import Prepared
+    from regraft.heads.space import Space
 
 # Strong to weak. Rows have a mean squared norm of 1 after scaling: at 1 every image looks like the class
 # frequencies, at 1e-9 hardly anything is held back.
@@ -106,8 +107,6 @@ def fit(
     Raises:
         DataError: see `training_rows`.
     """
-    import scipy.optimize  # noqa: F401 - before its threads are counted
-
     ready = prepared or prepare(features, targets, n_classes, groups=groups, seed=seed, classes=classes, blocks=blocks)
     history, notes = [], ready.rows.notes()
     with one_thread():
@@ -115,28 +114,43 @@ def fit(
             chosen: dict[str, Any] = {"strength": float(strengths[0]), "by": "given"}
         else:
             trial = ready.trial(_TRIAL_ROWS)
-            history, notes = _compare(trial, strengths), list(trial.notes)
+            history, notes = compare_strengths(trial, ready.space, strengths)[0], list(trial.notes)
             chosen = best(trial, history) if history else assumed({"strength": ASSUMED_STRENGTH})
         head = _fit_all(ready, chosen["strength"])
     return Fitted(head, history, chosen, notes)
 
 
-def _compare(trial: Trial, strengths: Sequence[float]) -> list[dict[str, Any]]:
-    """Walk down the strengths in all folds at once until the log loss has stopped falling."""
+def compare_strengths(
+    trial: Trial, whole: Space, strengths: Sequence[float] = STRENGTHS
+) -> tuple[list[dict[str, Any]], NDArray[np.float64]]:
+    """Walk down the strengths in all folds at once until the log loss has stopped falling.
+
+    Returns:
+        A row of history for each strength, none if nothing can be held out; and the held-out scores (N, P) at the
+        strength of least log loss, meaningless where never held out.
+
+    Args:
+        trial: rows and folds.
+        whole: the space of all rows.
+        strengths: strong to weak.
+    """
     history: list[dict[str, Any]] = []
-    if not trial.possible:
-        return history
     scores = np.zeros((len(trial.rows), len(trial.rows.present)))
-    walks = [_Walk.start(trial, fold) for fold in range(trial.folds.n_folds)]
+    lowest = scores
+    if not trial.possible:
+        return history, lowest
+    walks = [_Walk.start(trial, fold, whole) for fold in range(trial.folds.n_folds)]
     with _workers(walks) as run:
         for strength in strengths:
             for walk, part in zip(walks, run(lambda walk, s=strength: walk.scores(s), walks), strict=True):
                 scores[walk.held_out] = part
             history.append(outcome(trial, {"strength": float(strength)}, scores, calibrate=False))
-            losses = [row["log_loss"] for row in history]
-            if len(losses) - 1 - int(np.argmin(losses)) >= _PATIENCE:
+            since = len(history) - 1 - int(np.argmin([row["log_loss"] for row in history]))
+            if since == 0:
+                lowest = scores.copy()
+            elif since >= _PATIENCE:
                 break
-    return history
+    return history, lowest
 
 
 @contextmanager
@@ -158,10 +172,9 @@ class _Walk:
     held_out: NDArray[np.int64]
 
     @classmethod
-    def start(cls, trial: Trial, fold: int) -> _Walk:
+    def start(cls, trial: Trial, fold: int, whole: Space) -> _Walk:
         learn, held_out = list(trial.folds)[fold]
-        turned, outside = trial.spaces[fold].turned
-        rows = turned.astype(np.float32, copy=False)
+        rows, outside = trial.spaces[fold].along(whole, np.float32)
         return cls(Path(rows, trial.rows.targets[learn], len(trial.rows.present), _ROUGH), outside, held_out)
 
     def scores(self, strength: float) -> NDArray[np.float64]:
@@ -178,6 +191,7 @@ def _fit_all(ready: Prepared, strength: float) -> LinearProbe:
     rows, space = ready.rows, ready.space
     many = len(rows) > _TRIAL_ROWS
     precision, accuracy = (np.float32, _ROUGH / 10) if many else (np.float64, _EXACT)
-    path = Path(space.turned[0].astype(precision, copy=False), rows.targets, len(rows.present), accuracy)
+    path = Path(space.along(space, precision)[0], rows.targets, len(rows.present), accuracy)
     weights, bias = path.solve(strength)
-    return LinearProbe(space.scaling, space.back(weights), bias, rows.present, rows.n_classes)
+    weights = space.back(weights) if space.narrow else space.axes @ weights
+    return LinearProbe(space.scaling, weights, bias, rows.present, rows.n_classes)

@@ -52,9 +52,34 @@ class Space:
         return among, across
 
     @cached_property
+    def axes(self) -> NDArray[np.float64]:
+        """(D, D) the principal axes of the rows, in its columns."""
+        axes: NDArray[np.float64] = np.linalg.eigh((self.rows.T @ self.rows).astype(np.float64))[1]
+        return axes
+
+    @property
+    def narrow(self) -> bool:
+        """Whether the span of the rows is worth a rotation into it."""
+        return 2 * len(self.rows) <= self.rows.shape[1]
+
+    def along(
+        self, whole: Space, precision: type[np.float32 | np.float64]
+    ) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
+        """Rows (N, R) and rows held out (M, R) in a basis in which columns hardly correlate.
+
+        It is the rows' span, where that is much narrower than D, and else the principal axes of the `whole` that
+        these rows are a part of, so that one decomposition serves all folds.
+        """
+        if self.narrow:
+            turned, outside = self.turned
+            return turned.astype(precision, copy=False), outside
+        axes = whole.axes.astype(precision, copy=False)
+        return self.rows.astype(precision, copy=False) @ axes, self.outside.astype(precision, copy=False) @ axes
+
+    @cached_property
     def _mix(self) -> NDArray[np.float64] | None:
         """(N, R): the basis of the rows' span is rows.T @ this; None where the span is not worth a rotation."""
-        return None if 2 * len(self.rows) > self.rows.shape[1] else span(self.gram)
+        return span(self.gram) if self.narrow else None
 
     @cached_property
     def turned(self) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,19 +12,17 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from regraft.atomic import atomic_folder, check_writable, write_text
-from regraft.data.checks import Conflict
 from regraft.data.decode import MAX_PIXELS
 from regraft.data.lookalikes import Pair, clusters, near_duplicates
-from regraft.data.manifest import SPLITS, check_not_empty
+from regraft.data.manifest import check_not_empty
 from regraft.data.survey import survey
 from regraft.data.targets import check_folder_target
-from regraft.evaluation.report.data_check import CheckPage, Finding, counted, write_check_page
+from regraft.evaluation.report.data_check import CheckPage, Finding, write_check_page
 from regraft.features.frozen import check_options
 from regraft.features.runtime import cores
 from regraft.features.store import cache_folder, usable_cache
 from regraft.recipes import check_findings
 from regraft.recipes.backbone import prepare_backbones
-from regraft.recipes.check_findings import Twins
 from regraft.recipes.cleaned import Remark, check_clean_target, cleaned, write_cleaned
 from regraft.recipes.gather import Source, check_numbers, gather
 from regraft.recipes.listen import Clock, Listener
@@ -146,7 +143,7 @@ def check(
     page = CheckPage(
         f"{manifest.source}: {len(manifest):,} images",
         found,
-        _facts(manifest, seen),
+        check_findings.facts(manifest, seen),
         ("Labels and outliers were not looked at (--cheap).",) if cheap else (),
         command_line(check, options),
         clock.rounded(),
@@ -240,7 +237,7 @@ def _findings(manifest: Manifest, seen: Survey, pairs: tuple[Pair, ...], labels:
     found = itertools.chain(
         check_findings.unreadable(seen.rejected),
         check_findings.identical(manifest),
-        check_findings.near(manifest, _twins(manifest, pairs)),
+        check_findings.near(manifest, check_findings.twins(manifest, pairs)),
         check_findings.straddling(manifest),
         check_findings.classes(manifest, labels.overlap),
         check_findings.labels(manifest, labels.errors),
@@ -248,42 +245,6 @@ def _findings(manifest: Manifest, seen: Survey, pairs: tuple[Pair, ...], labels:
         check_findings.odd_files(seen.items, seen.looks),
     )
     return tuple(sorted(found, key=lambda finding: not finding.matters))
-
-
-def _twins(manifest: Manifest, pairs: tuple[Pair, ...]) -> tuple[Twins, ...]:
-    """Near-duplicates joined to clusters, the most alike first."""
-    least: dict[int, float] = {}
-    members: dict[int, list[int]] = {}
-    joined = clusters(len(manifest), [(p.first, p.second) for p in pairs]).tolist()
-    for pair in pairs:
-        least[joined[pair.first]] = min(least.get(joined[pair.first], 1.0), pair.likeness)
-    for row, cluster in enumerate(joined):
-        if cluster in least:
-            members.setdefault(cluster, []).append(row)
-    found = []
-    for cluster, rows in members.items():
-        items = [manifest.items[row] for row in rows]
-        splits = tuple(split for split in SPLITS if any(item.split == split for item in items))
-        labels = tuple(label for label in manifest.classes if any(item.label == label for item in items))
-        conflict = Conflict(items[0].path, tuple(item.path for item in items), splits, labels)
-        found.append(Twins(tuple(rows), least[cluster], conflict))
-    return tuple(sorted(found, key=lambda twins: -twins.likeness))
-
-
-def _facts(manifest: Manifest, seen: Survey) -> dict[str, str]:
-    """Numbers for the head of the page."""
-    splits = ", ".join(f"{name} {size:,}" for name, size in manifest.split_sizes().items())
-    sides = np.array([(look.width, look.height) for look in seen.looks]).reshape(-1, 2)
-    facts = {"images": f"{len(manifest):,}", "classes": f"{len(manifest.classes):,}", "splits": splits or "none yet"}
-    if len(sides):
-        (w, h), sizes = np.median(sides, axis=0), np.sort(sides.prod(axis=1))
-        facts["median size"] = f"{w:.0f} x {h:.0f} pixels"
-        facts["smallest and largest"] = f"{sizes[0] / 1e6:.3g} and {sizes[-1] / 1e6:.3g} megapixels"
-        facts["formats"] = counted(Counter(look.format for look in seen.looks))
-        facts["without colour"] = f"{sum(look.colourless for look in seen.looks):,}"
-    if manifest.skipped:
-        facts["not part of the data"] = f"{len(manifest.skipped):,} files"
-    return facts
 
 
 def _suspects(manifest: Manifest, errors: LabelErrors | None) -> list[Remark]:

@@ -11,15 +11,18 @@ import numpy as np
 from regraft.data.checks import Conflict, duplicate_conflicts, group_conflicts
 from regraft.data.class_names import named_alike, named_like_splits
 from regraft.data.clips import guess_clips
+from regraft.data.lookalikes import clusters
+from regraft.data.manifest import SPLITS
 from regraft.data.names import shown
 from regraft.data.quick_check import class_sizes
-from regraft.evaluation.report.data_check import Finding, Shown
+from regraft.evaluation.report.data_check import Finding, Shown, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from regraft.data.lookalikes import Pair
     from regraft.data.manifest import Item, Manifest, Skipped
-    from regraft.data.survey import Look
+    from regraft.data.survey import Look, Survey
     from regraft.evaluation.label_errors import LabelErrors
 
 _NARROW = 4.0  # longer over shorter side
@@ -40,6 +43,26 @@ class Twins:
     rows: tuple[int, ...]
     likeness: float
     conflict: Conflict
+
+
+def twins(manifest: Manifest, pairs: tuple[Pair, ...]) -> tuple[Twins, ...]:
+    """Near-duplicates joined to clusters, the most alike first."""
+    least: dict[int, float] = {}
+    members: dict[int, list[int]] = {}
+    joined = clusters(len(manifest), [(p.first, p.second) for p in pairs]).tolist()
+    for pair in pairs:
+        least[joined[pair.first]] = min(least.get(joined[pair.first], 1.0), pair.likeness)
+    for row, cluster in enumerate(joined):
+        if cluster in least:
+            members.setdefault(cluster, []).append(row)
+    found = []
+    for cluster, rows in members.items():
+        items = [manifest.items[row] for row in rows]
+        splits = tuple(split for split in SPLITS if any(item.split == split for item in items))
+        labels = tuple(label for label in manifest.classes if any(item.label == label for item in items))
+        conflict = Conflict(items[0].path, tuple(item.path for item in items), splits, labels)
+        found.append(Twins(tuple(rows), least[cluster], conflict))
+    return tuple(sorted(found, key=lambda twins: -twins.likeness))
 
 
 def unreadable(rejected: tuple[Skipped, ...]) -> Iterator[Finding]:
@@ -202,3 +225,19 @@ def odd_files(items: tuple[Item, ...], looks: tuple[Look, ...]) -> Iterator[Find
 
 def _files(count: int) -> str:
     return f"{count:,} file{'s' if count > 1 else ''}"
+
+
+def facts(manifest: Manifest, seen: Survey) -> dict[str, str]:
+    """Numbers for the head of the page."""
+    splits = ", ".join(f"{name} {size:,}" for name, size in manifest.split_sizes().items())
+    sides = np.array([(look.width, look.height) for look in seen.looks]).reshape(-1, 2)
+    facts = {"images": f"{len(manifest):,}", "classes": f"{len(manifest.classes):,}", "splits": splits or "none yet"}
+    if len(sides):
+        (w, h), sizes = np.median(sides, axis=0), np.sort(sides.prod(axis=1))
+        facts["median size"] = f"{w:.0f} x {h:.0f} pixels"
+        facts["smallest and largest"] = f"{sizes[0] / 1e6:.3g} and {sizes[-1] / 1e6:.3g} megapixels"
+        facts["formats"] = counted(Counter(look.format for look in seen.looks))
+        facts["without colour"] = f"{sum(look.colourless for look in seen.looks):,}"
+    if manifest.skipped:
+        facts["not part of the data"] = f"{len(manifest.skipped):,} files"
+    return facts

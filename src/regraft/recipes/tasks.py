@@ -17,8 +17,6 @@ from regraft.heads.tasks import TaskHeads, TaskPart, fit_task
 from regraft.heads.threads import one_thread
 from regraft.inference.guard import Guard, learn_familiar
 from regraft.inference.task_answers import output_names
-from regraft.recipes.catalogue import AUTO
-from regraft.recipes.catalogue import strategy as find_strategy
 from regraft.recipes.fit_head import Outcome, groups_of
 from regraft.recipes.frozen_run import frozen_bundle, joined_name, unfilled
 from regraft.recipes.guard_head import guard_head
@@ -64,8 +62,8 @@ def frozen_tasks_run(
         gathered: all images, with features and splits.
         data: what is true of them.
         backbones: whose features they are; none for a feature file.
-        plan: a strategy that is a head on features; auto is linear-probe.
-        asked: options of the command: `seed`, `overwrite`, `calibrate`, `abstain_at`.
+        plan: a strategy that is a head on features.
+        asked: options of the command: `seed`, `overwrite`, `calibrate`.
         facts: command and options, for config.json.
         name: of the run.
         target: its folder.
@@ -73,7 +71,6 @@ def frozen_tasks_run(
         listener: is told what happens.
         notes: sentences about the data.
     """
-    plan = find_strategy("linear-probe") if plan == AUTO else plan
     fitted = fit_tasks(gathered, data, plan, asked.seed, clock, listener)
     fitted, guard = guard_tasks(gathered, data, fitted, plan, asked.calibrate, asked.seed, clock, listener)
     fitted, outputs, scores = measure_tasks(gathered, data, fitted, asked.seed, clock, listener)

@@ -80,7 +80,7 @@ def gather_tasks(
             split_column=asked.split_column,
             group_column=asked.group_column,
         )
-    _check_forms(data.tasks, plan, asked.abstain_at)
+    _check_forms(data.tasks, plan)
     manifest, lost = hashed(data.manifest, clock, listener)
     check_rejected(lost, len(manifest) + len(lost), asked.max_rejected, Listener())
     divided = split_tasks(data.of(manifest), seed=asked.seed, resplit=asked.resplit)
@@ -108,8 +108,8 @@ def gather_tasks(
     return backbones, replace(gathered, manifest=divided.manifest), divided
 
 
-def _check_forms(tasks: Sequence[Task], plan: Strategy, abstain_at: float | None) -> None:
-    """Refuse a strategy and options that have no form for these tasks."""
+def _check_forms(tasks: Sequence[Task], plan: Strategy) -> None:
+    """Refuse a strategy that has no form for one of these tasks."""
     serving = {"multilabel": ("linear-probe",), "regression": ("linear-probe", "knn")}
     for task in tasks:
         if not plan.trains and plan.head not in serving.get(task.kind, (plan.head,)):
@@ -117,8 +117,6 @@ def _check_forms(tasks: Sequence[Task], plan: Strategy, abstain_at: float | None
                 f"strategy {plan.name} tells classes only, and {task.name!r} is a {task.kind} task: use"
                 f" {' or '.join(serving[task.kind])}."
             )
-    if abstain_at is not None:
-        raise OptionError("abstain-at is for one task of classes: the confidences of several tasks are not one.")
 
 
 def _check_trainable(data: TaskData) -> None:

@@ -87,7 +87,9 @@ def test_features_bring_candidates_that_the_hash_misses():
 
 def test_another_colour_is_another_picture():
     image = scene(1)
-    red = Image.merge("RGB", [band.point(lambda v, s=s: int(v * s)) for band, s in zip(image.split(), (1, 0.3, 0.3))])
+    red = Image.merge(
+        "RGB", [band.point(lambda v, s=s: int(v * s)) for band, s in zip(image.split(), (1, 0.3, 0.3), strict=True)]
+    )
     grey = sketches([image.convert("L").convert("RGB")])
     both = sketches([image, red])
     same_light = Sketches(both.grey[[0]], both.colour[[1]])

@@ -57,7 +57,9 @@ def test_names_of_splits():
     assert named_like_splits(["cat", "Test", "validation", "tests"]) == ("Test", "validation")
 
 
-@pytest.mark.parametrize("pattern", ["v{v}_f{n:03d}.jpg", "walk{v}-{n:04d}.png", "{v}clip-{n:04d}.png", "bob_{v}_{n}.jpg"])
+@pytest.mark.parametrize(
+    "pattern", ["v{v}_f{n:03d}.jpg", "walk{v}-{n:04d}.png", "{v}clip-{n:04d}.png", "bob_{v}_{n}.jpg"]
+)
 def test_frames_of_videos_are_guessed(pattern):
     names = [pattern.format(v=v, n=n) for n in range(4) for v in range(3)]
     found = guess_clips(manifest(names, splits=["train", "train", "test"] * 2 + ["test"] * 6))
@@ -67,7 +69,9 @@ def test_frames_of_videos_are_guessed(pattern):
     assert numbers == sorted(numbers)
 
 
-@pytest.mark.parametrize("pattern", ["IMG_{n:04d}.jpg", "{n}.jpg", "a.{n}.jpg", "textile_{n:04d}.jpg", "DSC{n}.jpg", "{n}000.jpg"])
+@pytest.mark.parametrize(
+    "pattern", ["IMG_{n:04d}.jpg", "{n}.jpg", "a.{n}.jpg", "textile_{n:04d}.jpg", "DSC{n}.jpg", "{n}000.jpg"]
+)
 def test_ordinary_numbering_is_no_video(pattern):
     assert guess_clips(manifest([pattern.format(n=n) for n in range(9)])) == ()
 

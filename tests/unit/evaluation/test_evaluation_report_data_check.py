@@ -7,7 +7,9 @@ from regraft.evaluation.report.data_check import GROUPS_SHOWN, CheckPage, Findin
 
 
 def page(tmp_path, findings):
-    write_check_page(CheckPage("photos: 3 images", findings, {"images": "3"}, command="regraft check photos"), tmp_path / "c.html")
+    write_check_page(
+        CheckPage("photos: 3 images", findings, {"images": "3"}, command="regraft check photos"), tmp_path / "c.html"
+    )
     return (tmp_path / "c.html").read_text("utf-8")
 
 
@@ -16,7 +18,9 @@ def test_pictures_are_inside_and_nothing_is_fetched(tmp_path):
         picture(0, n).save(tmp_path / f"{n}.jpg")
     pair = tuple(Shown(str(tmp_path / f"{n}.jpg"), "<b>cat", "train", "likeness 0.9") for n in range(2))
     lost = Shown(str(tmp_path / "absent.jpg"), note="file not found")
-    text = page(tmp_path, (Finding("near", "Near", "one pair", True, (pair,)), Finding("lost", "Lost", "one", True, ((lost,),))))
+    text = page(
+        tmp_path, (Finding("near", "Near", "one pair", True, (pair,)), Finding("lost", "Lost", "one", True, ((lost,),)))
+    )
     assert text.count('src="data:image/jpeg;base64,') == 2
     assert not re.search(r'(src|href)="(?!data:|#)', text)
     assert "<b>cat" not in text

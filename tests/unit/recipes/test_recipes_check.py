@@ -67,9 +67,11 @@ def test_cleaned_is_written_beside_its_remarks(tmp_path):
     data = Manifest((Item(str(tmp_path / "a.jpg"), "x", "train", None, "1"),), ("x",), "d")
     target = tmp_path / "clean.csv"
     check_clean_target(target, overwrite=False)
-    write_cleaned(data, [Remark(str(tmp_path / "b.jpg"), None, "left out", 'a "reason", with a comma')], target, overwrite=False)
-    assert [row["path"] for row in csv.DictReader(target.open())] == ["a.jpg"]
-    rows = list(csv.DictReader((tmp_path / "clean.remarks.csv").open()))
+    write_cleaned(
+        data, [Remark(str(tmp_path / "b.jpg"), None, "left out", 'a "reason", with a comma')], target, overwrite=False
+    )
+    assert [row["path"] for row in csv.DictReader(target.read_text().splitlines())] == ["a.jpg"]
+    rows = list(csv.DictReader((tmp_path / "clean.remarks.csv").read_text().splitlines()))
     assert rows == [{"path": "b.jpg", "label": "", "what": "left out", "why": 'a "reason", with a comma'}]
     with pytest.raises(RunExists):
         check_clean_target(target, overwrite=False)
@@ -105,7 +107,8 @@ def test_groups_and_guesses():
 
 def test_classes_named_like_splits_matter():
     data = manifest(("a", "train", None, "1"), ("b", "test", None, "2"))
-    assert [(f.kind, f.matters) for f in classes(data, ())][0] == ("classes-named-like-splits", True)
+    first = next(classes(data, ()))
+    assert (first.kind, first.matters) == ("classes-named-like-splits", True)
     alike = manifest(*[(str(n), ("dog", "Dogs")[n % 2], None, str(n)) for n in range(20)])
     kinds = {f.kind: f.sentence for f in classes(alike, ((0, 1, 0.52),))}
     assert "cannot tell them apart either" in kinds["classes-named-alike"]

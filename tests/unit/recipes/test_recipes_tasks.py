@@ -149,7 +149,7 @@ def test_what_cannot_be_learnt_is_refused_before_the_long_part(tmp_path):
     (tmp_path / "y.jpg").write_bytes(b"y")
     table = tmp_path / "t.csv"
     options = {"data": table, "label": ["kind", "size:regression"], "root": None, "features": None, "seed": 0}
-    options |= dict.fromkeys(("path_column", "split_column", "group_column", "abstain_at"))
+    options |= dict.fromkeys(("path_column", "split_column", "group_column"))
     asked = SimpleNamespace(**options, max_rejected=0.05, resplit=False)
 
     def gather(text):
@@ -161,6 +161,3 @@ def test_what_cannot_be_learnt_is_refused_before_the_long_part(tmp_path):
     asked.label = ["tags:multilabel"]
     with pytest.raises(DataError, match="no image with any of 'tags'"):
         gather("path,split,tags\nx.jpg,train,|\ny.jpg,test,red|round\n")
-    asked.label, asked.abstain_at = ["size:regression"], 0.9
-    with pytest.raises(OptionError, match="abstain-at"):
-        gather("path,split,size\nx.jpg,train,1\ny.jpg,test,2\n")
