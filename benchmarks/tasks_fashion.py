@@ -25,24 +25,23 @@ def main() -> None:
     if not (data / "styles.csv").is_file():
         sys.exit(f"{data} is not here. Name a folder with styles.csv and images/.")
     table, root = data.resolve() / "styles.csv", data.resolve() / "images"
-    words: list[str | Path] = ["train", table, "--root", root, "--strategy", "linear-probe"]
+    words: list[str | Path] = ["train", "--root", root, "--strategy", "linear-probe"]
     labels = [word for task in TASKS for word in ("--label", task)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         where = {"cache": folder / "cache", "folder": folder}
-        cold = regraft(*words, *labels, "--run", "cold", **where)
-        warm = regraft(*words, *labels, "--run", "warm", **where)
-        together = _metrics(folder / "cold")
+        cold = regraft(*words, table, *labels, "--run", "cold", **where)
         splits = folder / "splits.csv"
         _with_splits(table, folder / "cold" / "manifest.csv", splits)
+        warm = regraft(*words, splits, *labels, "--run", "warm", **where)
+        first, together = _metrics(folder / "cold"), _metrics(folder / "warm")
         print(f"{together['images']:,} images, {len(TASKS)} tasks; load average {os.getloadavg()[0]:.1f} beside this")
-        print(f"nothing cached  {cold.seconds:6.1f} s (wanted: {_WANTED_SECONDS:.0f})  {_phases(together)}")
-        print(f"features stored {warm.seconds:6.1f} s                {_phases(_metrics(folder / 'warm'))}")
+        print(f"nothing cached  {cold.seconds:6.1f} s (wanted: {_WANTED_SECONDS:.0f})  {_phases(first)}")
+        print(f"features stored {warm.seconds:6.1f} s                {_phases(together)}")
         print(f"{'task':<16} {'classes':>7} {'images':>7} {'together':>9} {'alone':>9} {'points':>7} {'constant':>9}")
         largest = 0.0
         for task in TASKS:
-            own = [splits if word == table else word for word in words]
-            regraft(*own, "--label", task, "--run", f"alone_{task}", **where)
+            regraft(*words, splits, "--label", task, "--run", f"alone_{task}", **where)
             both, alone = together["tasks"][task], _metrics(folder / f"alone_{task}")
             points = 100 * (both["accuracy"] - alone["accuracy"])
             largest = max(largest, abs(points))
@@ -67,11 +66,18 @@ def _same(both: dict[str, Any], alone: dict[str, Any]) -> str:
 
 
 def _with_splits(table: Path, manifest: Path, target: Path) -> None:
-    """The table with the splits of the run, so that a run of one task has the same."""
+    """The table with the splits of the run, so that a run of one task has the same.
+
+    Classes without a training image, which a run of that task alone refuses, are emptied for both.
+    """
     with manifest.open(newline="", encoding="utf-8") as handle:
         split = {Path(row["path"]).stem: row["split"] for row in csv.DictReader(handle)}
     with table.open(newline="", encoding="utf-8") as handle:
         rows = [{**row, "split": split[row["id"]]} for row in csv.DictReader(handle) if row["id"] in split]
+    for task in TASKS:
+        learnt = {row[task] for row in rows if row["split"] == "train"}
+        for row in rows:
+            row[task] = row[task] if row[task] in learnt else ""
     with target.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.DictWriter(handle, list(rows[0]))
         writer.writeheader()

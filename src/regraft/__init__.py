@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from regraft.features.external import read_features
     from regraft.inference.model_files import load_model, save_model
     from regraft.inference.predictor import Prediction, Predictor, load
+    from regraft.recipes.check import Check, check
     from regraft.recipes.compare import compare
     from regraft.recipes.embed import embed
     from regraft.recipes.evaluate import evaluate
@@ -45,6 +46,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BackboneCard",
+    "Check",
     "Checkpoint",
     "Identity",
     "Item",
@@ -59,6 +61,7 @@ __all__ = [
     "RateFound",
     "RegraftError",
     "Run",
+    "check",
     "compare",
     "embed",
     "evaluate",
@@ -81,6 +84,7 @@ __all__ = [
 
 _PLACES = {
     "BackboneCard": "backbones.backbone",
+    "Check": "recipes.check",
     "Checkpoint": "checkpoints.checkpoint",
     "Identity": "backbones.identify",
     "Item": "data.manifest",
@@ -95,6 +99,7 @@ _PLACES = {
     "RateFound": "recipes.lr_find",
     "RegraftError": "errors",
     "Run": "recipes.run",
+    "check": "recipes.check",
     "compare": "recipes.compare",
     "embed": "recipes.embed",
     "evaluate": "recipes.evaluate",

@@ -174,7 +174,7 @@ def test_a_test_part_alone_sets_validation_images_aside(regraft, tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--epochs", 3), "no effect with --strategy linear-probe"),
+        (("--epochs", 3), "no effect with --strategy auto"),
         (("--strategy", "finetune", "--epochs", 0), "epochs is 0"),
         (("--strategy", "finetune", "--epochs", 3, "--budget", "1m"), "one of them"),
         (("--strategy", "finetune", "--budget", "soon"), "90s, 10m or 2h"),

@@ -127,6 +127,7 @@ def test_bundle_holds_no_pickle_and_tells_everything(trained):
         "bundle.json",
         "head.safetensors",
         "backbone.safetensors",
+        "guard.safetensors",
     }
     facts = json.loads((trained / "bundle" / "bundle.json").read_text())
     assert facts["backbones"][0]["preprocessing"]["size"] == [224, 224]

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from regraft.evaluation.comparison import Leaderboard, Standing
 
 _PAGE, _ROWS = 100, 20
-_COLUMNS = ("mean", "95 % interval", "p", "fit", "ms", "MB", "")
-_WIDTHS = (6, 14, 6, 8, 7, 6, 4)
+_COLUMNS = ("mean", "95 % interval", "p", "loss", "fit", "ms", "MB", "")
+_WIDTHS = (5, 14, 6, 6, 7, 5, 4, 2)
 _NAMES = _PAGE - sum(_WIDTHS) - len(_WIDTHS)
 
 
@@ -40,7 +40,8 @@ def table(board: Leaderboard) -> list[str]:
         lines.append(f"... and {len(board.standings) - _ROWS} more in leaderboard.csv")
     about = (
         f"{board.metric.replace('_', ' ')} on {board.images:,} training images, {board.splits}; p against the best,"
-        " fit: seconds of one fold, ms an image, MB of the bundle; = tied with the best, * recommended"
+        " loss: log loss in nats, fit: seconds of one fold, ms an image, MB of the bundle; = tied with the best"
+        " in both, * recommended"
     )
     said = [
         "",
@@ -60,6 +61,7 @@ def _cells(one: Standing, *, first: bool) -> tuple[str, ...]:
         f"{one.mean:.3f}",
         f"{one.low:.3f} to {one.high:.3f}",
         "-" if first else f"{one.p:.3f}",
+        "-" if one.log_loss is None else f"{one.log_loss:.3f}",
         f"{own.fit_seconds:.2f} s" if own.fit_seconds < 100 else f"{own.fit_seconds:.0f} s",  # noqa: PLR2004
         f"{own.image_ms:.3g}",
         f"{own.size / 1e6:.0f}",

@@ -70,6 +70,7 @@ class Candidate:
         fit_seconds: to fit it once, mean over the splits.
         image_ms: to predict an image, backbones and head, once it is decoded.
         size: bytes of its bundle's arrays, backbones and head.
+        losses: (S,) mean log loss in nats, likewise; None where it is not known.
     """
 
     backbone: str
@@ -78,6 +79,7 @@ class Candidate:
     fit_seconds: float
     image_ms: float
     size: int
+    losses: NDArray[np.float64] | None = None
 
     @property
     def name(self) -> str:
@@ -96,7 +98,8 @@ class Standing:
         low: lower end of the corrected 95 % interval.
         high: its upper end.
         p: of the corrected test against the best; 1 for the best itself.
-        tie: it cannot be told apart from the best.
+        p_loss: of the same test of the log loss, where it is the larger one; 1 where it is not, or is not known.
+        tie: it cannot be told apart from the best by either.
         recommended: the one to take.
     """
 
@@ -105,8 +108,15 @@ class Standing:
     low: float
     high: float
     p: float
+    p_loss: float
     tie: bool
     recommended: bool
+
+    @property
+    def log_loss(self) -> float | None:
+        """Its mean log loss in nats over the splits it was measured on."""
+        losses = self.candidate.losses
+        return None if losses is None else float(np.nanmean(losses))
 
     @property
     def splits(self) -> int:
@@ -123,6 +133,8 @@ class Standing:
             "mean": self.mean,
             "interval": [self.low, self.high],
             "p_against_best": self.p,
+            "log_loss": self.log_loss,
+            "p_log_loss": self.p_loss,
             "tie": self.tie,
             "recommended": self.recommended,
             "splits": self.splits,
@@ -237,18 +249,17 @@ class Leaderboard:
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         count = len(self.best.candidate.scores)
-        plain = ["name", "backbone", "strategy", "mean", "low", "high", "p_against_best", "tie", "recommended"]
-        writer.writerow(
-            [*plain, "splits", "fit_seconds", "image_ms", "bytes", *(f"split_{n + 1}" for n in range(count))]
-        )
+        plain = ["name", "backbone", "strategy", "mean", "low", "high", "p_against_best", "log_loss", "p_log_loss"]
+        plain += ["tie", "recommended", "splits", "fit_seconds", "image_ms", "bytes"]
+        writer.writerow([*plain, *(f"split_{n + 1}" for n in range(count))])
         for one in self.standings:
             row = one.to_json()
             scores = ["" if score is None else f"{score:.6f}" for score in row.pop("scores")]
             row["mean"], (low, high) = f"{one.mean:.6f}", row.pop("interval")
             cells = {**row, "low": f"{low:.6f}", "high": f"{high:.6f}", "p_against_best": f"{one.p:.6g}"}
-            writer.writerow(
-                [*(cells[name] for name in (*plain, "splits", "fit_seconds", "image_ms", "bytes")), *scores]
-            )
+            cells |= {"log_loss": "" if one.log_loss is None else f"{one.log_loss:.6f}"}
+            cells |= {"p_log_loss": f"{one.p_loss:.6g}"}
+            writer.writerow([*(cells[name] for name in plain), *scores])
         return buffer.getvalue()
 
 
@@ -256,6 +267,9 @@ def stand(
     candidates: Sequence[Candidate], ratio: float, images: int, *, as_fast: float = AS_FAST
 ) -> tuple[Standing, ...]:
     """Rank candidates, mark those that cannot be told apart from the best, and recommend the cheapest of them.
+
+    Apart are two whose metric differs by more than chance, or whose log loss does: on few images the share of right
+    answers moves in coarse steps, and a difference that is there is seen in the probabilities first.
 
     Cheapest: the milliseconds an image takes decide, where those up to `as_fast` times the least are equal; of these
     the one of the highest mean, then the smallest.
@@ -275,13 +289,14 @@ def stand(
     means = np.array([_mean_beside(scores[n], scores[reference]) for n in range(len(candidates))])
     best = int(np.argmax(means))
     tests = [_against(scores[best], own, ratio) for own in scores]
-    tied = [n == best or test.p >= LEVEL for n, test in enumerate(tests)]
+    losses = [_loss_against(candidates[best], own, ratio) for own in candidates]
+    tied = [n == best or min(test.p, losses[n]) >= LEVEL for n, test in enumerate(tests)]
     chosen = _cheapest([n for n, tie in enumerate(tied) if tie], candidates, means, as_fast)
     standings = []
     for n in sorted(range(len(candidates)), key=lambda n: (-means[n], n != best, n)):
         low, high = _interval(scores[n][measured[n]], float(means[n]), ratio, images)
         p = 1.0 if n == best else tests[n].p
-        standings.append(Standing(candidates[n], float(means[n]), low, high, p, tied[n], n == chosen))
+        standings.append(Standing(candidates[n], float(means[n]), low, high, p, losses[n], tied[n], n == chosen))
     return tuple(standings)
 
 
@@ -296,6 +311,14 @@ def _mean_beside(own: NDArray[np.float64], reference: NDArray[np.float64]) -> fl
 def _against(best: NDArray[np.float64], own: NDArray[np.float64], ratio: float) -> Difference:
     differences = best - own
     return corrected_test(differences[np.isfinite(differences)], ratio)
+
+
+def _loss_against(best: Candidate, own: Candidate, ratio: float) -> float:
+    """P of the corrected test where the log loss is larger than the best one's; 1 where it is not."""
+    if own is best or best.losses is None or own.losses is None:
+        return 1.0
+    found = _against(own.losses, best.losses, ratio)
+    return found.p if found.mean > 0 else 1.0
 
 
 def _interval(values: NDArray[np.float64], mean: float, ratio: float, images: int) -> tuple[float, float]:

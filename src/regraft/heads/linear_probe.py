@@ -33,7 +33,7 @@ ASSUMED_STRENGTH = 1e-4  # where nothing can be held out: the middle of what we 
 _PATIENCE = 2
 _TRIAL_ROWS = 5000
 _WORTH_THREADS = 2**21  # multiplications in one product of rows and weights
-_ROUGH, _EXACT = 1e-5, 1e-10  # nats above the least value of the objective
+_ROUGH, _EXACT = 1e-5, 1e-14  # nats above the least value of the objective
 
 
 @dataclass(frozen=True)

@@ -60,10 +60,10 @@ class Space:
     @property
     def narrow(self) -> bool:
         """Whether the span of the rows is worth a rotation into it."""
-        return 2 * len(self.rows) <= self.rows.shape[1]
+        return bool(2 * len(self.rows) <= self.rows.shape[1])
 
     def along(
-        self, whole: Space, precision: type[np.float32 | np.float64]
+        self, whole: Space, precision: type[np.floating[Any]]
     ) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
         """Rows (N, R) and rows held out (M, R) in a basis in which columns hardly correlate.
 
@@ -73,8 +73,9 @@ class Space:
         if self.narrow:
             turned, outside = self.turned
             return turned.astype(precision, copy=False), outside
-        axes = whole.axes.astype(precision, copy=False)
-        return self.rows.astype(precision, copy=False) @ axes, self.outside.astype(precision, copy=False) @ axes
+        axes, pair = whole.axes.astype(precision, copy=False), (self.rows, self.outside)
+        rows, held_out = (part.astype(precision, copy=False) @ axes for part in pair)
+        return rows, held_out
 
     @cached_property
     def _mix(self) -> NDArray[np.float64] | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from regraft.evaluation.comparison import Leaderboard
     from regraft.features.frozen import Frozen
     from regraft.recipes.catalogue import Strategy
     from regraft.recipes.gather import Gathered
@@ -30,6 +31,7 @@ class Begun:
         resume: the folder of an interrupted training, or None.
         clock: counts the time.
         listener: is told what happens.
+        leaderboard: of the comparison that chose the strategy.
     """
 
     options: dict[str, Any]
@@ -43,3 +45,4 @@ class Begun:
     resume: Path | None
     clock: Clock
     listener: Listener
+    leaderboard: Leaderboard | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
 from dataclasses import replace
@@ -24,13 +25,12 @@ from regraft.recipes.choose import entry_of, feature_strategies, task_of
 from regraft.recipes.compare_backbones import gather_all
 from regraft.recipes.contest import measure, to_leaderboard
 from regraft.recipes.contest_splits import choose_metric, make_task_splits, parse_folds
-from regraft.recipes.fit_head import fit_head, measure_head
-from regraft.recipes.frozen_run import frozen_bundle, unfilled
+from regraft.recipes.frozen_run import frozen_run
 from regraft.recipes.gather import check_numbers, warn_of_leaks
 from regraft.recipes.listen import Clock, Listener
 from regraft.recipes.nested import nested_optimism
-from regraft.recipes.run import Finished, Run, choose_folder, command_line, write_leaderboard, write_run
-from regraft.recipes.train import source_of
+from regraft.recipes.run import Run, choose_folder, command_line
+from regraft.recipes.train import source_of, train, train_resolved
 from regraft.recipes.training_options import seconds_of
 
 if TYPE_CHECKING:
@@ -232,35 +232,16 @@ def _keep(
     if plan.trains:
         return _keep_trained(board, asked, target, listener)
     gathered, ready = found.gathered[winner.backbone], found.ready[winner.backbone]
-    fitted = fit_head(gathered, plan, asked.seed, clock, listener)
-    outcome = measure_head(gathered, fitted, asked.seed, clock, listener, (*leaks, board.sentence))
-    facts |= {
-        "strategy": plan.name,
-        "backbone": winner.backbone,
-        "selection": f"{len(board.standings)} candidates were compared within the training part. {plan.selection}",
-    }
-    finished = Finished(
-        name,
-        facts,
-        gathered,
-        outcome.fitted,
-        outcome.predictions,
-        outcome.evaluations,
-        (*unfilled(ready), *outcome.notes),
-        leaderboard=board,
-    )
-    return write_run(
-        finished, target, frozen_bundle(gathered, ready, outcome, plan), ready, clock, overwrite=asked.overwrite
-    )
+    how = SimpleNamespace(seed=asked.seed, overwrite=asked.overwrite, calibrate="auto", abstain_at=None)
+    whole = how, facts, name, target, clock, listener
+    return frozen_run(gathered, ready, plan, *whole, notes=(*leaks, board.sentence), leaderboard=board)
 
 
 def _keep_trained(board: Leaderboard, asked: SimpleNamespace, target: Path, listener: Listener) -> Run:
     """Train the recommended candidate on all training images, as `train` does."""
-    from regraft.recipes.train import train
-
+    defaults = {name: p.default for name, p in inspect.signature(train).parameters.items() if name != "listener"}
     data = ("root", "label", "path_column", "split_column", "group_column", "resplit", "max_rejected", "max_pixels")
     options = {name: getattr(asked, name) for name in (*data, "data", "runtime", "seed", "overwrite")}
     winner = board.recommended.candidate
-    run = train(**options, strategy=winner.strategy, backbone=winner.backbone, run=target, listener=listener)
-    write_leaderboard(run.folder, board)
-    return replace(run, leaderboard=board)
+    own = {"strategy": winner.strategy, "backbone": winner.backbone, "run": target}
+    return train_resolved({**defaults, **options, **own}, None, listener, board)

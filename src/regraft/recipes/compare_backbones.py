@@ -13,7 +13,7 @@ from regraft.recipes.backbone import backbone_names, prepare_backbones
 from regraft.recipes.gather import check_rejected, gather, read_and_hash
 from regraft.recipes.image_times import image_times
 from regraft.recipes.listen import Listener
-from regraft.recipes.train import _check_trainable
+from regraft.recipes.train import check_trainable
 from regraft.recipes.training_options import seconds_of
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def gather_all(
     """
     manifest, lost = read_and_hash(source, clock, listener, labelled=True)
     check_rejected(lost, len(manifest) + len(lost), asked.max_rejected, Listener())
-    _check_trainable(make_splits(manifest, seed=asked.seed, resplit=asked.resplit))
+    check_trainable(make_splits(manifest, seed=asked.seed, resplit=asked.resplit))
     ready: dict[str, tuple[Frozen, ...]] = {}
     failed: dict[str, str] = {}
     for name in sorted(names, key=lambda name: len(backbone_names(name))):
@@ -116,5 +116,5 @@ def _alike(gathered: dict[str, Gathered], asked: SimpleNamespace) -> dict[str, G
         name: one.take([n for n, key in enumerate(one.table.keys) if key in there]) for name, one in gathered.items()
     }
     divided = make_splits(next(iter(alike.values())).manifest, seed=asked.seed, resplit=asked.resplit)
-    _check_trainable(divided)
+    check_trainable(divided)
     return {name: replace(one, manifest=divided) for name, one in alike.items()}

@@ -17,6 +17,7 @@ from regraft import heads
 from regraft.errors import DataError, OptionError, RegraftError
 from regraft.evaluation.comparison import AS_FAST, Candidate, Leaderboard, stand
 from regraft.features.runtime import cores
+from regraft.heads.head import log_softmax
 from regraft.heads.prepared import prepare
 from regraft.recipes.contest_splits import FOLDS, REPEATS, choose_metric, make_task_splits, score
 
@@ -61,6 +62,7 @@ class Contestant:
     entry: Entry
     strategy: Strategy
     scores: NDArray[np.float64]
+    losses: NDArray[np.float64]
     seconds: list[float] = field(default_factory=list)
     head: Head | None = None
     failed: str = ""
@@ -109,7 +111,7 @@ def measure(
     from threadpoolctl import threadpool_limits
 
     empty = np.full(len(splits.parts), np.nan)
-    everyone = [Contestant(entry, strategy, empty.copy()) for entry in entries for strategy in strategies]
+    everyone = [Contestant(entry, strategy, empty.copy(), empty.copy()) for entry in entries for strategy in strategies]
     done = [0]
 
     def run(job: tuple[int, list[Contestant]]) -> None:
@@ -186,12 +188,14 @@ def _fit_group(
             prepared = prepared or prepare(*rows, **options)
             head = heads.fit(one.strategy.head, *rows, **options, prepared=prepared).head
             seconds = time.perf_counter() - began
-            predicted = head.logits(held_out).argmax(axis=1)
+            logits = head.logits(held_out)
         except RegraftError as error:
             one.failed = str(error)
             continue
         one.seconds.append(seconds)
-        one.scores[number] = score(metric, task.targets[split.held_out], predicted)
+        truth = task.targets[split.held_out]
+        one.scores[number] = score(metric, truth, logits.argmax(axis=1))
+        one.losses[number] = -log_softmax(logits)[np.arange(len(truth)), truth].mean()
         if number == 0:
             one.head = head
 
@@ -209,7 +213,7 @@ def as_candidates(contestants: Sequence[Contestant], splits: Splits) -> tuple[li
             continue
         size = one.entry.size + sum(array.nbytes for array in one.head.arrays().values())
         ms = one.entry.image_ms + _head_ms(one.head, one.entry.features)
-        found.append(Candidate(one.entry.backbone, one.strategy.name, one.scores, one.cost, ms, size))
+        found.append(Candidate(one.entry.backbone, one.strategy.name, one.scores, one.cost, ms, size, one.losses))
     return found, missed
 
 

@@ -19,6 +19,7 @@ from regraft.inference.bundle import weights_name
 from regraft.recipes.catalogue import STRATEGIES
 from regraft.recipes.fit_head import measure_head
 from regraft.recipes.gather import Gathered
+from regraft.recipes.guard_head import guard_head
 from regraft.recipes.run import Finished, Run, command_line, write_run
 from regraft.recipes.workplace import LOGS, resume_command, training_folder
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from regraft.backbones.backbone import BackboneCard
     from regraft.features.frozen import Frozen
     from regraft.heads.head import Head
+    from regraft.inference.guard import Guard
     from regraft.recipes.begun import Begun
     from regraft.recipes.course import Course
     from regraft.recipes.fit_head import Outcome
@@ -48,10 +50,15 @@ def finish(begun: Begun, course: Course, engine: Engine, trained: Trained, probe
         measured = gathered
     else:
         backbones, fitted, measured = begun.backbones, probe, begun.gathered
-    outcome = measure_head(measured, fitted, begun.options["seed"], begun.clock, begun.listener, notes)
+    asked = begun.options
+    how: dict[str, Any] = {"method": asked["calibrate"], "abstain_at": asked["abstain_at"], "seed": asked["seed"]}
+    refit = None if kept == begun.plan.name else "linear-probe"
+    guarded = guard_head(measured, fitted, refit, begun.clock, begun.listener, **how)
+    notes = (*notes, *guarded.notes)
+    outcome = measure_head(measured, guarded.fitted, asked["seed"], begun.clock, begun.listener, notes)
     if begun.options["tensorboard"]:
         _draw_confusion(folder, outcome, trained)
-    return _write(begun, course, engine, trained, outcome, backbones, measured, kept, folder)
+    return _write(begun, course, engine, trained, outcome, backbones, measured, kept, folder, guarded.guard)
 
 
 def _write(
@@ -64,10 +71,11 @@ def _write(
     measured: Gathered,
     kept: str,
     folder: Path,
+    guard: Guard,
 ) -> Run:
     from regraft.recipes.frozen_run import frozen_bundle, unfilled
 
-    bundle = frozen_bundle(measured, backbones, outcome, STRATEGIES[kept])
+    bundle = frozen_bundle(measured, backbones, outcome, STRATEGIES[kept], guard)
     finished = Finished(
         begun.name,
         facts_of(begun, course, backbones, kept),
@@ -80,6 +88,8 @@ def _write(
         epochs=tuple(trained.progress.history),
         training=folder,
         engine=engine_facts(engine, trained),
+        leaderboard=begun.leaderboard,
+        guard=guard,
     )
     with kept_meanwhile(begun):
         return write_run(finished, begun.target, bundle, backbones, begun.clock, overwrite=begun.options["overwrite"])

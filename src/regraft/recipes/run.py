@@ -333,9 +333,7 @@ def _abstaining(finished: Finished) -> dict[str, Any]:
     threshold = finished.guard.threshold
     if threshold is None:
         return {}
-    kept = {
-        split: keep(*confidences(part), threshold.value).to_json() for split, part in finished.predictions.items()
-    }
+    kept = {split: keep(*confidences(part), threshold.value).to_json() for split, part in finished.predictions.items()}
     return {"abstaining": {"threshold": threshold.to_json(), "kept": kept}}
 
 

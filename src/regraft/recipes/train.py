@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from regraft.data.manifest import Manifest
+    from regraft.evaluation.comparison import Leaderboard
     from regraft.features.frozen import Frozen
     from regraft.training.engine import Engine
 
@@ -204,11 +205,20 @@ def train(
     folder = None
     if options["resume"] is not None:
         options, folder = resumed(train, options)
-    return _train(options, folder, listener)
+    return train_resolved(options, folder, listener)
 
 
-def _train(options: dict[str, Any], resume: Path | None, listener: Listener) -> Run:
-    """Train with resolved options; `resume` is the folder of the training to go on with."""
+def train_resolved(
+    options: dict[str, Any], resume: Path | None, listener: Listener, leaderboard: Leaderboard | None = None
+) -> Run:
+    """Train with resolved options.
+
+    Args:
+        options: every option of `train`.
+        resume: the folder of the training to go on with.
+        listener: is told what happens.
+        leaderboard: of the comparison that chose a strategy which trains the network.
+    """
     clock = Clock.start(listener)
     asked = SimpleNamespace(**options)
     plan = find_strategy(asked.strategy)
@@ -230,7 +240,7 @@ def _train(options: dict[str, Any], resume: Path | None, listener: Listener) -> 
             backbones, gathered, data = gather_tasks(asked, plan, own, cache, clock, listener)
         else:
             backbones, gathered = gather_parts(asked, plan, source_of(asked), own, cache, clock, listener)
-            _check_trainable(gathered.manifest)
+            check_trainable(gathered.manifest)
     listener.say(f"splits: {gathered.manifest.split_note}")
     notes = (*warn_of_leaks(gathered.manifest, listener), *_quick_check(gathered.manifest, listener))
     if plan.trains:
@@ -238,7 +248,9 @@ def _train(options: dict[str, Any], resume: Path | None, listener: Listener) -> 
         from regraft.recipes.fine_tune import fine_tune
 
         options["run"] = target
-        begun = Begun(options, plan, gathered, backbones, cache, target, name, notes, resume, clock, listener)
+        begun = Begun(
+            options, plan, gathered, backbones, cache, target, name, notes, resume, clock, listener, leaderboard
+        )
         if data is not None:
             from regraft.recipes.task_training import fine_tune_tasks
 
@@ -366,7 +378,7 @@ def gather_parts(
     check_rejected(lost, len(manifest) + len(lost), asked.max_rejected, Listener())
     # What cannot be split or learnt from is refused before the long part.
     divided = make_splits(manifest, seed=asked.seed, resplit=asked.resplit)
-    _check_trainable(divided)
+    check_trainable(divided)
     backbones = prepare_backbones(
         asked.backbone,
         cache,
@@ -395,7 +407,12 @@ def _name(
     return "-".join("".join(c if c.isalnum() or c in "._-+" else "_" for c in part) for part in parts)
 
 
-def _check_trainable(manifest: Manifest) -> None:
+def check_trainable(manifest: Manifest) -> None:
+    """Refuse what nothing can be learnt from or measured on.
+
+    Raises:
+        DataError: fewer than two classes to learn from, a class without training images, or nothing to measure on.
+    """
     sizes = manifest.split("train").class_sizes()
     present = [name for name, size in sizes.items() if size]
     if len(present) < 2:  # noqa: PLR2004 - a choice needs two

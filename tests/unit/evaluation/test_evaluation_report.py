@@ -130,7 +130,14 @@ def test_a_bare_report_is_written(tmp_path):
     bare = Report(report.title, report.command, report.evaluation, report.predictions)
     page = Page(written(bare, tmp_path))
     assert (page.wrong, page.open) == ([], [])
-    assert [a["id"] for a in page.all("section")] == ["headline", "confusion", "gallery", "confidence", "classes", "making"]
+    assert [a["id"] for a in page.all("section")] == [
+        "headline",
+        "confusion",
+        "gallery",
+        "confidence",
+        "classes",
+        "making",
+    ]
     assert "every file was read" in "".join(page.text)
 
 

@@ -43,15 +43,54 @@ def test_the_span_is_exact(clouds):
     assert logistic.rotate(scaled[:, :50])[1] is None
 
 
-def test_gradient_is_the_slope_of_the_loss(clouds):
+def test_gradient_and_curvature_are_the_slopes_of_the_loss_and_of_the_gradient(clouds):
     data = clouds(20, 4, 3)
-    point = np.random.default_rng(0).standard_normal(15)
-    given = (data.X.astype(np.float64), data.y, 0.3)
-    _, gradient = logistic._loss_and_gradient(point, *given)
+    path = logistic.Path(data.X.astype(np.float64), data.y, 3, 1e-9)
+    start = np.random.default_rng(0).standard_normal((5, 3))
+
+    def place(point):
+        return path._place(point, path.rows @ point[:-1] + point[-1], 0.3)
+
+    here = place(start)
+    gradient = path._gradient(here, 0.3)
     for index in range(15):
-        step = np.eye(15)[index] * 1e-6
-        above, below = (logistic._loss_and_gradient(point + s, *given)[0] for s in (step, -step))
-        assert gradient[index] == pytest.approx((above - below) / 2e-6, abs=1e-7)
+        step = np.eye(15)[index].reshape(5, 3) * 1e-6
+        above, below = place(start + step), place(start - step)
+        assert gradient.ravel()[index] == pytest.approx((above.value - below.value) / 2e-6, abs=1e-7)
+        bent = (path._gradient(above, 0.3) - path._gradient(below, 0.3)) / 2e-6
+        single = [a.astype(np.float32) for a in (here.likely, step * 1e6)]
+        np.testing.assert_allclose(logistic._curved(data.X, *single, 0.3), bent, atol=1e-5)
+
+
+@pytest.mark.parametrize("strength", [1e-1, 1e-3, 1e-5])
+def test_what_is_left_to_gain_is_below_the_accuracy(strength, clouds):
+    data = clouds(200, 30, 4, apart=0.3)
+    rows = learn_scaling(data.X)(data.X)
+    values = []
+    for accuracy in (1e-5, 1e-10, 1e-15):
+        path = logistic.Path(rows, data.y, 4, accuracy)
+        for before in (1.0, strength * 10):
+            path.solve(before)
+        weights, bias = path.solve(strength)
+        end = path._place(np.vstack([weights, bias]), rows @ weights + bias, strength)
+        values.append(end.value)
+    # The objective is strongly convex in the weights: at most |gradient|^2 / (2 strength) is left to gain.
+    assert np.square(path._gradient(end, strength)).sum() / (2 * strength) < 1e-11
+    assert 0 <= values[0] - values[2] < 1e-5
+    assert -1e-15 <= values[1] - values[2] < 1e-10
+
+
+def test_the_way_does_not_decide_the_end(clouds):
+    """Straight to a strength or along others, along principal axes or any others: the minimum is one."""
+    data = clouds(200, 30, 4, apart=0.3)
+    rows = learn_scaling(data.X)(data.X)
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((30, 30)))[0]
+    straight, along, turned = (logistic.Path(r, data.y, 4, 1e-12) for r in (rows, rows, rows @ turn))
+    for strength in (1.0, 1e-1, 1e-2):
+        along.solve(strength)
+    ends = [path.solve(1e-3)[0] for path in (straight, along, turned)]
+    np.testing.assert_allclose(ends[1], ends[0], atol=1e-4 * np.abs(ends[0]).max())
+    np.testing.assert_allclose(turn @ ends[2], ends[0], atol=1e-4 * np.abs(ends[0]).max())
 
 
 def test_chooses_the_strength_that_held_out_images_want(clouds):

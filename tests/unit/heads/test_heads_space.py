@@ -32,6 +32,18 @@ def test_scores_in_the_span_are_scores_of_the_features(space):
     np.testing.assert_allclose(space.outside @ back, outside @ weights, atol=1e-5)
 
 
+def test_rows_along_the_axes_of_the_whole_are_turned_and_nothing_else(space, clouds):
+    data = clouds(40, space.rows.shape[1], 3, apart=0.3)
+    whole = space_of(prepare(data.X, data.y, 3).rows)
+    rows, outside = space.along(whole, np.float64)
+    np.testing.assert_allclose(rows @ rows.T, space.gram, atol=1e-6)
+    np.testing.assert_allclose(outside @ rows.T, space.across, atol=1e-6)
+    own = whole.along(whole, np.float64)[0]
+    products = own.T @ own
+    np.testing.assert_allclose(products, np.diag(np.diagonal(products)), atol=1e-5)
+    assert (np.diff(np.diagonal(products)) > -1e-5).all()
+
+
 def test_the_span_is_that_of_rotate(space):
     np.testing.assert_allclose(np.abs(space.turned[0]), np.abs(rotate(space.rows)[0]), atol=1e-6)
 

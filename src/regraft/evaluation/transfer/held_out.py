@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from regraft.heads.head import log_softmax
-from regraft.heads.linear_probe import STRENGTHS
-from regraft.heads.logistic import Path
+from regraft.heads.linear_probe import compare_strengths
 from regraft.heads.rows import training_rows
 from regraft.heads.selection import Trial
+from regraft.heads.space import space_of
+from regraft.heads.threads import one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from regraft.heads.folds import Folds
-
-_PATIENCE = 2
-_ACCURACY = 1e-5  # nats above the least value of the objective
 
 
 def held_out_log_probabilities(
@@ -30,9 +25,8 @@ def held_out_log_probabilities(
 ) -> tuple[NDArray[np.float64], float]:
     """Log probabilities (M, P) of the M images of `folds.scored`, and the strength of their penalty.
 
-    Multinomial, scaled as the linear probe is and with its strengths, from strong to weak until two in a row gave no
-    lower log loss; the one of least log loss is taken. It is chosen on the images that it is then judged by, one
-    number by all of them, which flatters every backbone alike and little.
+    They are the linear probe's, at the strength that it would choose: the one of least log loss. It is chosen on the
+    images that it is then judged by, one number by all of them, which flatters every backbone alike and little.
 
     Args:
         features: (N, D).
@@ -43,25 +37,8 @@ def held_out_log_probabilities(
     Raises:
         DataError: features that are not finite.
     """
-    n_classes, scored = int(targets.max()) + 1, folds.scored
-    trial = Trial(training_rows(features, targets, n_classes, blocks=blocks), folds, ())
-    scores = np.zeros((len(targets), n_classes))
-    found, chosen, losses = scores[scored], STRENGTHS[0], [np.inf]
-    with ThreadPoolExecutor(min(folds.n_folds, os.cpu_count() or 1)) as pool:
-        turned = list(pool.map(lambda space: space.turned, trial.spaces))
-        parts = list(folds)
-        paths = [
-            Path(rows.astype(np.float32, copy=False), targets[learn], n_classes, _ACCURACY)
-            for (rows, _), (learn, _) in zip(turned, parts, strict=True)
-        ]
-        for strength in STRENGTHS:
-            solved = pool.map(lambda path, s=strength: path.solve(s), paths)
-            for (weights, bias), (_, outside), (_, held_out) in zip(solved, turned, parts, strict=True):
-                scores[held_out] = outside @ weights + bias
-            logs = log_softmax(scores[scored])
-            losses.append(-float(logs[np.arange(len(scored)), targets[scored]].mean()))
-            if losses[-1] == min(losses):
-                found, chosen = logs, strength
-            elif len(losses) - 1 - int(np.argmin(losses)) >= _PATIENCE:
-                break
-    return found, chosen
+    rows = training_rows(features, targets, int(targets.max()) + 1, blocks=blocks)
+    with one_thread():
+        history, scores = compare_strengths(Trial(rows, folds, ()), space_of(rows))
+    chosen = min(history, key=lambda row: row["log_loss"])
+    return log_softmax(scores[folds.scored]), chosen["strength"]
