@@ -40,8 +40,8 @@ def table(board: Leaderboard) -> list[str]:
         lines.append(f"... and {len(board.standings) - _ROWS} more in leaderboard.csv")
     about = (
         f"{board.metric.replace('_', ' ')} on {board.images:,} training images, {board.splits}; p against the best,"
-        " loss: log loss in nats, fit: seconds of one fold, ms an image, MB of the bundle; = tied with the best"
-        " in both, * recommended"
+        " loss: log loss in nats, fit: seconds of one fold, ms an image, MB of the bundle; ~ tied with the best"
+        " in both, = and within one standard error of it, * recommended"
     )
     said = [
         "",
@@ -65,7 +65,7 @@ def _cells(one: Standing, *, first: bool) -> tuple[str, ...]:
         f"{own.fit_seconds:.2f} s" if own.fit_seconds < 100 else f"{own.fit_seconds:.0f} s",  # noqa: PLR2004
         f"{own.image_ms:.3g}",
         f"{own.size / 1e6:.0f}",
-        ("=" if one.tie else "") + ("*" if one.recommended else ""),
+        ("=" if one.close else "~" if one.tie else "") + ("*" if one.recommended else ""),
     )
 
 

@@ -24,12 +24,13 @@ AS_FAST = 1.1
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A mean over splits, its interval, and how probable one as far from 0 is where there is none (p)."""
+    """A mean over splits, its interval, how probable one as far from 0 is where there is none (p), standard error."""
 
     mean: float
     low: float
     high: float
     p: float
+    error: float
 
 
 def corrected_test(values: NDArray[np.float64], ratio: float, *, confidence: float = CONFIDENCE) -> Difference:
@@ -51,12 +52,12 @@ def corrected_test(values: NDArray[np.float64], ratio: float, *, confidence: flo
 
     count, mean = len(values), float(values.mean())
     if count < 2:  # noqa: PLR2004 - no spread in one number
-        return Difference(mean, -np.inf, np.inf, 1.0)
+        return Difference(mean, -np.inf, np.inf, 1.0, np.inf)
     error = float(np.sqrt((1 / count + ratio) * values.var(ddof=1)))
     if error < np.finfo(np.float64).eps:  # the same in every split
-        return Difference(mean, mean, mean, float(abs(mean) < np.finfo(np.float64).eps))
+        return Difference(mean, mean, mean, float(abs(mean) < np.finfo(np.float64).eps), 0.0)
     half = float(stdtrit(count - 1, 0.5 + confidence / 2)) * error
-    return Difference(mean, mean - half, mean + half, float(2 * stdtr(count - 1, -abs(mean) / error)))
+    return Difference(mean, mean - half, mean + half, float(2 * stdtr(count - 1, -abs(mean) / error)), error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +101,7 @@ class Standing:
         p: of the corrected test against the best; 1 for the best itself.
         p_loss: of the same test of the log loss, where it is the larger one; 1 where it is not, or is not known.
         tie: it cannot be told apart from the best by either.
+        close: it is a tie, and its mean lies within one standard error of the best one's.
         recommended: the one to take.
     """
 
@@ -110,6 +112,7 @@ class Standing:
     p: float
     p_loss: float
     tie: bool
+    close: bool
     recommended: bool
 
     @property
@@ -136,6 +139,7 @@ class Standing:
             "log_loss": self.log_loss,
             "p_log_loss": self.p_loss,
             "tie": self.tie,
+            "close": self.close,
             "recommended": self.recommended,
             "splits": self.splits,
             "fit_seconds": round(own.fit_seconds, 4),
@@ -213,17 +217,21 @@ class Leaderboard:
         head = f"best of {count}: {best.candidate.name}, {what}; "
         if not tied:
             return head + "all others are worse by more than chance; recommended"
-        head += f"{tied} other{'s' if tied > 1 else ''} of {count} cannot be told apart from it; recommended: "
+        close = sum(one.close for one in self.standings) - 1
+        head += (
+            f"{tied} other{'s' if tied > 1 else ''} of {count} cannot be told apart from it,"
+            f" {close or 'none'} of them within one standard error; recommended: "
+        )
         if chosen is best:
             faster = any(
-                one.tie and one.candidate.image_ms * AS_FAST < best.candidate.image_ms for one in self.standings
+                one.close and one.candidate.image_ms * AS_FAST < best.candidate.image_ms for one in self.standings
             )
-            return head + ("it, whose mean is the highest" if faster else "it, as none of them is faster")
+            return head + ("it, whose mean is the highest" if faster or not close else "it, as none of these is faster")
         ours, theirs = chosen.candidate, best.candidate
         if ours.image_ms * AS_FAST < theirs.image_ms:
             reason = f"predicts an image in {ours.image_ms:.3g} ms instead of {theirs.image_ms:.3g}"
         else:
-            reason = f"is among the fastest of them, {ours.image_ms:.3g} ms an image"
+            reason = f"is among the fastest of these, {ours.image_ms:.3g} ms an image"
         return head + f"{ours.name}, {chosen.mean:.3f}, which {reason}"
 
     def to_json(self) -> dict[str, Any]:
@@ -250,7 +258,7 @@ class Leaderboard:
         writer = csv.writer(buffer, lineterminator="\n")
         count = len(self.best.candidate.scores)
         plain = ["name", "backbone", "strategy", "mean", "low", "high", "p_against_best", "log_loss", "p_log_loss"]
-        plain += ["tie", "recommended", "splits", "fit_seconds", "image_ms", "bytes"]
+        plain += ["tie", "close", "recommended", "splits", "fit_seconds", "image_ms", "bytes"]
         writer.writerow([*plain, *(f"split_{n + 1}" for n in range(count))])
         for one in self.standings:
             row = one.to_json()
@@ -266,10 +274,14 @@ class Leaderboard:
 def stand(
     candidates: Sequence[Candidate], ratio: float, images: int, *, as_fast: float = AS_FAST
 ) -> tuple[Standing, ...]:
-    """Rank candidates, mark those that cannot be told apart from the best, and recommend the cheapest of them.
+    """Rank candidates, mark those that cannot be told apart from the best, and recommend the cheapest of the close.
 
     Apart are two whose metric differs by more than chance, or whose log loss does: on few images the share of right
     answers moves in coarse steps, and a difference that is there is seen in the probabilities first.
+
+    "Cannot be told apart" is not "equal", all the less the fewer images there are. So the cheapest is taken among those
+    ties whose mean lies within one standard error (of the difference, corrected) of the best one's: the rule of one
+    standard error of L. Breiman et al., "Classification and regression trees" (1984), section 3.4.3.
 
     Cheapest: the milliseconds an image takes decide, where those up to `as_fast` times the least are equal; of these
     the one of the highest mean, then the smallest.
@@ -291,12 +303,14 @@ def stand(
     tests = [_against(scores[best], own, ratio) for own in scores]
     losses = [_loss_against(candidates[best], own, ratio) for own in candidates]
     tied = [n == best or min(test.p, losses[n]) >= LEVEL for n, test in enumerate(tests)]
-    chosen = _cheapest([n for n, tie in enumerate(tied) if tie], candidates, means, as_fast)
+    close = [tie and (n == best or tests[n].mean <= tests[n].error) for n, tie in enumerate(tied)]
+    chosen = _cheapest([n for n, near in enumerate(close) if near], candidates, means, as_fast)
     standings = []
     for n in sorted(range(len(candidates)), key=lambda n: (-means[n], n != best, n)):
         low, high = _interval(scores[n][measured[n]], float(means[n]), ratio, images)
         p = 1.0 if n == best else tests[n].p
-        standings.append(Standing(candidates[n], float(means[n]), low, high, p, losses[n], tied[n], n == chosen))
+        marks = tied[n], close[n], n == chosen
+        standings.append(Standing(candidates[n], float(means[n]), low, high, p, losses[n], *marks))
     return tuple(standings)
 
 
