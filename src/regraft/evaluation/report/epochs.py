@@ -59,7 +59,7 @@ class Chart:
     """One drawing.
 
     Attributes:
-        name: what is drawn, "loss" or "accuracy".
+        name: what is drawn, "loss", "accuracy" or, of several tasks, "score".
         curves: training below, validation on top.
         ticks: height and text of each line across.
         logarithmic: whether heights are logarithms.
@@ -123,7 +123,8 @@ def describe(epochs: Sequence[dict[str, Any]]) -> Course | None:
         return None
     best = max((i for i, row in enumerate(epochs) if row.get("best") is True), default=None)
     places, across, x_name = _across(epochs)
-    charts = [chart for name in ("loss", "accuracy") if (chart := _chart(name, epochs, places, best)) is not None]
+    drawn = (_chart(name, epochs, places, best) for name in ("loss", "accuracy", "score"))
+    charts = [chart for chart in drawn if chart is not None]
     columns = tuple(dict.fromkeys(key for row in epochs for key in row))
     shown = range(max(0, len(epochs) - MOST_ROWS), len(epochs))
     return Course(
@@ -186,7 +187,7 @@ def _chart(name: str, epochs: Sequence[dict[str, Any]], places: Sequence[float],
     finite = [v for column in values.values() for v in column if v is not None]
     if not finite:
         return None
-    axis = Axis.over(finite, bottom=HEIGHT - BOTTOM, top=TOP, share=name == "accuracy")
+    axis = Axis.over(finite, bottom=HEIGHT - BOTTOM, top=TOP, share=name in {"accuracy", "score"})
     curves = []
     for part, column in values.items():
         if any(value is not None for value in column):
@@ -258,7 +259,7 @@ def _told(epochs: Sequence[dict[str, Any]], best: int | None) -> str:
     if best is None:
         sentences.append("No evaluation is marked as the best.")
     else:
-        judged = {name: number(epochs[best].get(f"val_{name}")) for name in ("accuracy", "loss")}
+        judged = {name: number(epochs[best].get(f"val_{name}")) for name in ("accuracy", "score", "loss")}
         texts = [f"validation {name} {amounts(value)}" for name, value in judged.items() if value is not None]
         place = f"evaluation {best + 1:,} of {len(epochs):,} ({_when(epochs[best])})"
         if all(row.get("epoch") == i + 1 for i, row in enumerate(epochs)):
