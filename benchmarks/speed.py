@@ -40,14 +40,14 @@ def main() -> None:
         times: dict[str, list[float]] = {situation: [] for situation in (*REQUIRED, DEFAULT)}
         baselines = [tutorial(data)]
         for _ in range(REPEATS):
-            for situation in times:
+            for situation, taken in times.items():
                 if situation == "very first run":
                     shutil.rmtree(cache, ignore_errors=True)
                 if situation == "cold store":
                     shutil.rmtree(cache / "features")
                 words = () if situation == DEFAULT else ("--strategy", "linear-probe")
                 place = emptied(folder / "work")
-                times[situation].append(regraft("train", data, *words, cache=cache, folder=place).seconds)
+                taken.append(regraft("train", data, *words, cache=cache, folder=place).seconds)
         baselines.append(tutorial(data))
     baseline = statistics.mean(baselines)
     print(f"tutorial, {EPOCHS} epochs: {baseline:.0f} s (scaled from {TIMED} epochs, before and after: "

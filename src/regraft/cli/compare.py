@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,8 @@ def table(board: Leaderboard) -> list[str]:
     if len(board.standings) > _ROWS:
         lines.append(f"... and {len(board.standings) - _ROWS} more in leaderboard.csv")
     about = (
-        f"{board.metric.replace('_', ' ')} on {board.images:,} training images, {board.splits}; p against the best,"
+        f"{board.metric.replace('_', ' ')} on {board.images:,} training images, {board.splits}; p against the best (the"
+        " smaller of metric and log loss),"
         " loss: log loss in nats, fit: seconds of one fold, ms an image, MB of the bundle; ~ tied with the best"
         " in both, = and within one standard error of it, * recommended"
     )
@@ -60,10 +62,10 @@ def _cells(one: Standing, *, first: bool) -> tuple[str, ...]:
     return (
         f"{one.mean:.3f}",
         f"{one.low:.3f} to {one.high:.3f}",
-        "-" if first else f"{one.p:.3f}",
+        "-" if first else f"{min(one.p, one.p_loss):.3f}",
         "-" if one.log_loss is None else f"{one.log_loss:.3f}",
         f"{own.fit_seconds:.2f} s" if own.fit_seconds < 100 else f"{own.fit_seconds:.0f} s",  # noqa: PLR2004
-        f"{own.image_ms:.3g}",
+        "-" if math.isnan(own.image_ms) else f"{own.image_ms:.3g}",
         f"{own.size / 1e6:.0f}",
         ("=" if one.close else "~" if one.tie else "") + ("*" if one.recommended else ""),
     )

@@ -127,7 +127,7 @@ def as_verb(
 def _as_text(hint: Any) -> Any:
     """A path is a text on the command line: it may hold bytes that are not UTF-8, and `sample:` names."""
     members = typing.get_args(hint)
-    if list[str] in members:  # one or several: on the command line the option is repeated
+    if list[str] in members and type(None) in members:  # one or several: on the command line the option is repeated
         return list[str] | None
     if os.PathLike[str] in members:
         return str | None if type(None) in members else str

@@ -20,6 +20,7 @@ LEVEL = 1 - CONFIDENCE
 """A difference whose p is below this is one; with any other, two candidates are tied."""
 AS_FAST = 1.1
 """Times within a tenth of each other count as equal: they depend on what else the machine does."""
+_FEWEST = 2  # splits that anything can be said from
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,9 @@ class Difference:
     error: float
 
 
-def corrected_test(values: NDArray[np.float64], ratio: float, *, confidence: float = CONFIDENCE) -> Difference:
+def corrected_test(
+    values: NDArray[np.float64], ratio: float, *, confidence: float = CONFIDENCE, floor: float = 0.0
+) -> Difference:
     """The corrected resampled t-test of differences between two candidates, one a split.
 
     Training parts of different splits overlap, so their results depend on each other and the plain t-test finds
@@ -47,13 +50,15 @@ def corrected_test(values: NDArray[np.float64], ratio: float, *, confidence: flo
         values: (J,) differences; of a single split nothing can be said: p is 1 and the interval without end.
         ratio: held-out images over images that were learnt from, such as 1/4 of five folds.
         confidence: of the interval.
+        floor: the least standard deviation between splits that is believed. A few splits that happen to agree to the
+            last image would else say that there is no doubt at all.
     """
     from scipy.special import stdtr, stdtrit
 
     count, mean = len(values), float(values.mean())
     if count < 2:  # noqa: PLR2004 - no spread in one number
         return Difference(mean, -np.inf, np.inf, 1.0, np.inf)
-    error = float(np.sqrt((1 / count + ratio) * values.var(ddof=1)))
+    error = float(np.sqrt((1 / count + ratio) * max(values.var(ddof=1), floor**2)))
     if error < np.finfo(np.float64).eps:  # the same in every split
         return Difference(mean, mean, mean, float(abs(mean) < np.finfo(np.float64).eps), 0.0)
     half = float(stdtrit(count - 1, 0.5 + confidence / 2)) * error
@@ -69,7 +74,7 @@ class Candidate:
         strategy: what was done with them.
         scores: (S,) its metric on the held-out part of each split; NaN where it was not measured.
         fit_seconds: to fit it once, mean over the splits.
-        image_ms: to predict an image, backbones and head, once it is decoded.
+        image_ms: to predict an image, backbones and head, once it is decoded; NaN where that has no say.
         size: bytes of its bundle's arrays, backbones and head.
         losses: (S,) mean log loss in nats, likewise; None where it is not known.
     """
@@ -143,7 +148,7 @@ class Standing:
             "recommended": self.recommended,
             "splits": self.splits,
             "fit_seconds": round(own.fit_seconds, 4),
-            "image_ms": round(own.image_ms, 4),
+            "image_ms": None if np.isnan(own.image_ms) else round(own.image_ms, 4),
             "bytes": own.size,
             "scores": [float(score) if np.isfinite(score) else None for score in own.scores],
         }
@@ -211,28 +216,26 @@ class Leaderboard:
         """Best, ties, and what is recommended for which reason."""
         best, chosen, count = self.best, self.recommended, len(self.standings)
         what = f"{best.mean:.3f} {self.metric.replace('_', ' ')} ({best.low:.3f} to {best.high:.3f}, {self.splits})"
+        others = len(self.missed) + len(self.failed)
         if count == 1:
-            return f"{best.candidate.name}: {what}; it was the only candidate"
+            left = f"; {others} others could not be measured" if others else "; it was the only candidate"
+            return f"{best.candidate.name}: {what}{left}"
+        head = f"best of {count} is {best.candidate.name}, {what}. "
         tied = sum(one.tie for one in self.standings) - 1
-        head = f"best of {count}: {best.candidate.name}, {what}; "
         if not tied:
-            return head + "all others are worse by more than chance; recommended"
+            return head + "All others are worse by more than chance, in it or in log loss. It is recommended"
         close = sum(one.close for one in self.standings) - 1
-        head += (
-            f"{tied} other{'s' if tied > 1 else ''} of {count} cannot be told apart from it,"
-            f" {close or 'none'} of them within one standard error; recommended: "
-        )
-        if chosen is best:
-            faster = any(
-                one.close and one.candidate.image_ms * AS_FAST < best.candidate.image_ms for one in self.standings
-            )
-            return head + ("it, whose mean is the highest" if faster or not close else "it, as none of these is faster")
+        head += f"{tied} of the others cannot be told apart from it, {close or 'none'} within one standard error. "
         ours, theirs = chosen.candidate, best.candidate
+        if chosen is best:
+            return head + "The best is recommended"
+        if np.isnan(ours.image_ms):
+            return head + f"Recommended: {ours.name}, {chosen.mean:.3f}"
         if ours.image_ms * AS_FAST < theirs.image_ms:
             reason = f"predicts an image in {ours.image_ms:.3g} ms instead of {theirs.image_ms:.3g}"
         else:
             reason = f"is among the fastest of these, {ours.image_ms:.3g} ms an image"
-        return head + f"{ours.name}, {chosen.mean:.3f}, which {reason}"
+        return head + f"Recommended: {ours.name}, {chosen.mean:.3f}, which {reason}"
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -296,35 +299,39 @@ def stand(
     scores = np.array([one.scores for one in candidates])
     measured = np.isfinite(scores)
     counts = measured.sum(axis=1)
+    held_out = max(1.0, images * ratio / (1 + ratio))
+    floor = 0.5 / held_out  # one image more or less is a coin thrown in every split
     full = np.flatnonzero(counts == counts.max())
     reference = full[np.argmax([scores[n][measured[n]].mean() for n in full])]
-    means = np.array([_mean_beside(scores[n], scores[reference]) for n in range(len(candidates))])
-    best = int(np.argmax(means))
-    tests = [_against(scores[best], own, ratio) for own in scores]
+    means = np.array([_mean_beside(own, scores[reference]) for own in scores])
+    seen = counts >= min(_FEWEST, counts.max())  # one split says nothing, however good it looks
+    best = int(np.argmax(np.where(seen, means, -np.inf)))
+    tests = [_against(scores[best], own, ratio, floor) for own in scores]
     losses = [_loss_against(candidates[best], own, ratio) for own in candidates]
     tied = [n == best or min(test.p, losses[n]) >= LEVEL for n, test in enumerate(tests)]
-    close = [tie and (n == best or tests[n].mean <= tests[n].error) for n, tie in enumerate(tied)]
+    close = [tied[n] and seen[n] and (n == best or tests[n].mean <= tests[n].error) for n in range(len(candidates))]
     chosen = _cheapest([n for n, near in enumerate(close) if near], candidates, means, as_fast)
     standings = []
     for n in sorted(range(len(candidates)), key=lambda n: (-means[n], n != best, n)):
-        low, high = _interval(scores[n][measured[n]], float(means[n]), ratio, images)
+        low, high = _interval(scores[n][measured[n]], float(means[n]), ratio, floor, images)
         p = 1.0 if n == best else tests[n].p
-        marks = tied[n], close[n], n == chosen
+        marks = tied[n], bool(close[n]), n == chosen
         standings.append(Standing(candidates[n], float(means[n]), low, high, p, losses[n], *marks))
-    return tuple(standings)
+    return tuple(sorted(standings, key=lambda one: one.candidate is not candidates[best]))
 
 
 def _mean_beside(own: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
-    """The mean over the reference's splits, of which `own` may lack some."""
+    """The mean over the reference's splits, of which `own` may lack some; a share, so never outside 0 to 1."""
     lacks = np.isnan(own) & np.isfinite(reference)
     if not lacks.any():
         return float(own[np.isfinite(own)].mean())
-    return float(reference[np.isfinite(reference)].mean() + np.nanmean(own - reference))
+    beside = float(reference[np.isfinite(reference)].mean() + np.nanmean(own - reference))
+    return min(1.0, max(0.0, beside))
 
 
-def _against(best: NDArray[np.float64], own: NDArray[np.float64], ratio: float) -> Difference:
+def _against(best: NDArray[np.float64], own: NDArray[np.float64], ratio: float, floor: float = 0.0) -> Difference:
     differences = best - own
-    return corrected_test(differences[np.isfinite(differences)], ratio)
+    return corrected_test(differences[np.isfinite(differences)], ratio, floor=floor)
 
 
 def _loss_against(best: Candidate, own: Candidate, ratio: float) -> float:
@@ -335,17 +342,19 @@ def _loss_against(best: Candidate, own: Candidate, ratio: float) -> float:
     return found.p if found.mean > 0 else 1.0
 
 
-def _interval(values: NDArray[np.float64], mean: float, ratio: float, images: int) -> tuple[float, float]:
-    """Corrected interval around `mean`, within 0 and 1; that of a proportion where all splits gave the same."""
-    found = corrected_test(values, ratio)
-    if found.low == found.high:
-        low, high = wilson(min(1.0, max(0.0, mean)) * images, images)
-        return float(low), float(high)
+def _interval(values: NDArray[np.float64], mean: float, ratio: float, floor: float, images: int) -> tuple[float, float]:
+    """Corrected interval around `mean`, within 0 and 1, and no narrower than that of a proportion of the images."""
+    alone = len(values) < _FEWEST
+    seen = max(1.0, images * ratio / (1 + ratio)) if alone else images
+    low, high = wilson(mean * seen, seen).tolist()
+    if alone:
+        return low, high
+    found = corrected_test(values, ratio, floor=floor)
     half = found.high - found.mean
-    return max(0.0, mean - half), min(1.0, mean + half)
+    return max(0.0, min(low, mean - half)), min(1.0, max(high, mean + half))
 
 
 def _cheapest(tied: Sequence[int], candidates: Sequence[Candidate], means: NDArray[np.float64], as_fast: float) -> int:
     least = min(candidates[n].image_ms for n in tied)
     fast = [n for n in tied if np.isinf(as_fast) or candidates[n].image_ms <= as_fast * least]
-    return min(fast, key=lambda n: (-round(float(means[n]), 12), candidates[n].size, n))
+    return min(fast, key=lambda n: (-round(float(means[n]), 12), candidates[n].size, candidates[n].fit_seconds, n))

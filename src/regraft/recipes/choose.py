@@ -86,7 +86,7 @@ def choose(gathered: Gathered, backbones: Sequence[Frozen], seed: int, clock: Cl
     try:
         with clock.phase("compare"):
             board = contest(
-                [entry_of(name, part, backbones)],
+                [entry_of(name, part, backbones, np.nan)],
                 plans,
                 task_of(part),
                 folds=(FOLDS, REPEATS if few else 1),

@@ -19,7 +19,7 @@ from regraft.features.frozen import check_options
 from regraft.features.store import cache_folder, usable_cache
 from regraft.features.table import VIEWS
 from regraft.recipes.backbone import backbone_names
-from regraft.recipes.catalogue import STRATEGIES
+from regraft.recipes.catalogue import AUTO, STRATEGIES
 from regraft.recipes.catalogue import strategy as find_strategy
 from regraft.recipes.choose import entry_of, feature_strategies, task_of
 from regraft.recipes.compare_backbones import gather_all
@@ -30,7 +30,7 @@ from regraft.recipes.gather import check_numbers, warn_of_leaks
 from regraft.recipes.listen import Clock, Listener
 from regraft.recipes.nested import nested_optimism
 from regraft.recipes.run import Run, choose_folder, command_line
-from regraft.recipes.train import source_of, train, train_resolved
+from regraft.recipes.train import source_of, train, train_resolved, warn_of_names
 from regraft.recipes.training_options import seconds_of
 
 if TYPE_CHECKING:
@@ -41,13 +41,14 @@ if TYPE_CHECKING:
     from regraft.recipes.compare_backbones import Backbones
 
 _LISTENER = Listener()
+_LISTS = ("backbones", "strategies")
 
 
 def compare(
     data: str | os.PathLike[str],
     *,
-    backbones: str | None = None,
-    strategies: str | None = None,
+    backbones: str | list[str] | None = None,
+    strategies: str | list[str] | None = None,
     budget: str | None = None,
     folds: str = "5x3",
     nested: bool = False,
@@ -108,18 +109,20 @@ def compare(
         RegraftError: whatever is wrong with the data or the options, in a sentence; nothing is left behind.
     """
     options = {k: v for k, v in locals().items() if k != "listener"}
+    options |= {name: ",".join(options[name]) for name in _LISTS if isinstance(options[name], list | tuple)}
     began, clock = time.perf_counter(), Clock.start(listener)
     asked = SimpleNamespace(**options)
     plans, names = check(asked)
     source = source_of(asked)
-    assert source is not None
+    if source is None:
+        raise OptionError("nothing to compare on: name a folder, a table or sample:textile")
     name = f"{_stem(data)}-compare"
     target = choose_folder(run, name, overwrite=overwrite)
     deadline = None if budget is None else began + seconds_of(budget)
     found = gather_all(asked, names, source, usable_cache(cache_folder()), began, clock, listener)
     some = next(iter(found.gathered.values()))
     listener.say(f"splits: {some.manifest.split_note}")
-    leaks = warn_of_leaks(some.manifest, listener)
+    leaks = [*warn_of_leaks(some.manifest, listener), *warn_of_names(some.manifest, listener)]
     with clock.phase("compare"):
         board = select(found, plans, asked, deadline, listener)
     listener.say(board.sentence)
@@ -139,10 +142,10 @@ def check(asked: SimpleNamespace) -> tuple[list[Strategy], list[str]]:
         seconds_of(asked.budget)
     if asked.strategies is None:
         plans = feature_strategies()
-    elif str(asked.strategies).strip().lower() == "all":
-        plans = list(STRATEGIES.values())
     else:
-        plans = [find_strategy(word) for word in _words("strategies", asked.strategies, "linear-probe,svm")]
+        plans = _strategies(_words("strategies", asked.strategies, "linear-probe,svm"))
+    if any(plan.trains for plan in plans) and (asked.views, asked.precision) != ("none", "f32"):
+        raise OptionError("--views and --precision are for strategies on frozen features; leave out those that train")
     if asked.nested and not any(not plan.trains for plan in plans):
         raise OptionError("--nested repeats the comparison of strategies on frozen features; name one of those as well")
     if asked.backbones is None:
@@ -151,9 +154,22 @@ def check(asked: SimpleNamespace) -> tuple[list[Strategy], list[str]]:
             raise BackboneError("no packaged backbone is installed; name some with --backbones")
     else:
         names = _words("backbones", asked.backbones, "a,b+c")
+        seen: dict[frozenset[str], str] = {}
         for one in names:
-            backbone_names(one)
+            parts = frozenset(backbone_names(one))
+            if parts in seen:
+                raise OptionError(f"backbones {seen[parts]!r} and {one!r} are the same features; name one of them")
+            seen[parts] = one
     return list(dict.fromkeys(plans)), names
+
+
+def _strategies(words: Sequence[str]) -> list[Strategy]:
+    plans: list[Strategy] = []
+    for word in words:
+        if word.lower() == AUTO.name:
+            raise OptionError(f"strategy 'auto' is a comparison itself; name all, or some of {', '.join(STRATEGIES)}")
+        plans += list(STRATEGIES.values()) if word.lower() == "all" else [find_strategy(word)]
+    return plans
 
 
 def _words(option: str, text: str, example: str) -> list[str]:
@@ -192,7 +208,7 @@ def select(
     if trained:
         from regraft.recipes.rivals import measure_rivals
 
-        train_options = {name: getattr(asked, name) for name in ("runtime", "max_pixels", "max_rejected")}
+        train_options = {name: getattr(asked, name) for name in ("runtime", "max_pixels", "max_rejected", "seed")}
         rivals = measure_rivals(
             entries, trained, part, task, splits, metric, train_options, deadline=deadline, listener=listener
         )

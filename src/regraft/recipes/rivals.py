@@ -81,10 +81,6 @@ def measure_rivals(
     firsts = [(n, split) for n, split in enumerate(splits.parts) if split.fold == 0][:SEEDS]
     order = sorted(strategies, key=lambda one: _QUICKEST.index(one.name) if one.name in _QUICKEST else 0)
     pairs = [(entry, plan) for plan in order for entry in sorted(entries, key=lambda entry: entry.image_ms)]
-    rivals.notes.append(
-        f"strategies that train the network were measured with {len(firsts)} seeds, each on one split; they are placed"
-        " by their difference from the others on the same splits"
-    )
     for number, (entry, plan) in enumerate(pairs):
         name = f"{plan.name} on {entry.backbone}"
         scores = np.full(len(splits.parts), np.nan)
@@ -96,7 +92,7 @@ def measure_rivals(
                 break
             listener.say(f"{name}, seed {seed + 1} of {len(firsts)}")
             began = time.perf_counter()
-            asked = {**options, "backbone": entry.backbone, "strategy": plan.name, "seed": seed}
+            asked = {**options, "backbone": entry.backbone, "strategy": plan.name, "seed": options.get("seed", 0) + seed}
             if budget is not None:
                 asked["budget"] = f"{budget:.1f}s"
             try:
@@ -111,6 +107,12 @@ def measure_rivals(
             rivals.candidates.append(Candidate(entry.backbone, plan.name, scores, cost, entry.image_ms, size))
         elif name not in rivals.failed:
             rivals.missed.append(name)
+    if rivals.candidates:
+        seeds = f"{len(firsts)} seeds, each on one split" if len(firsts) > 1 else "one seed on one split"
+        rivals.notes.append(
+            f"strategies that train the network were measured with {seeds}; they are placed by their difference from"
+            " the others on the same splits"
+        )
     return rivals
 
 

@@ -242,7 +242,7 @@ def train_resolved(
             backbones, gathered = gather_parts(asked, plan, source_of(asked), own, cache, clock, listener)
             check_trainable(gathered.manifest)
     listener.say(f"splits: {gathered.manifest.split_note}")
-    notes = (*warn_of_leaks(gathered.manifest, listener), *_quick_check(gathered.manifest, listener))
+    notes = (*warn_of_leaks(gathered.manifest, listener), *warn_of_names(gathered.manifest, listener))
     if plan.trains:
         from regraft.recipes.begun import Begun
         from regraft.recipes.fine_tune import fine_tune
@@ -275,7 +275,7 @@ def _plan_for_tasks(asked: SimpleNamespace, plan: Strategy, listener: Listener) 
     return STRATEGIES["linear-probe"]
 
 
-def _quick_check(manifest: Manifest, listener: Listener) -> tuple[str, ...]:
+def warn_of_names(manifest: Manifest, listener: Listener) -> tuple[str, ...]:
     """Warn of what names and sizes alone say is wrong; `regraft check` looks at the images, too."""
     found = quick_check(manifest)
     for sentence in found:

@@ -88,8 +88,11 @@ def test_the_fastest_of_the_ties_is_recommended():
     assert [one.recommended for one in standings] == [False, True, False]
     assert standings[0].p == 1
     board = board_of([bad, fast, slow])
-    assert board.sentence.startswith("best of 3: slow on net, 0.900 accuracy")
-    assert "1 other of 3 cannot be told apart from it; recommended: fast on net, 0.895" in board.sentence
+    assert board.sentence.startswith("best of 3 is slow on net, 0.900 accuracy")
+    assert (
+        "1 of the others cannot be told apart from it, 1 within one standard error. Recommended: fast on net, 0.895"
+        in board.sentence
+    )
     assert "10 ms instead of 30" in board.sentence
 
 
@@ -113,7 +116,7 @@ def test_times_within_a_tenth_are_equal_then_mean_then_size():
 def test_clear_winners_and_lonely_ones_are_told():
     base = around(0.9, 0)
     assert board_of([candidate("a", base), candidate("b", base - around(0.3, 1))]).sentence.endswith(
-        "all others are worse by more than chance; recommended"
+        "All others are worse by more than chance, in it or in log loss. It is recommended"
     )
     assert "only candidate" in board_of([candidate("a", base)]).sentence
 
@@ -184,3 +187,33 @@ def test_the_section_shows_a_large_comparison(tmp_path):
     assert "<b>x</b>" in text
     assert len([attrs for attrs in page.all("tr") if attrs.get("class") == "recommended"]) == 1
     assert describe(None) is None
+
+
+def test_means_stay_shares_where_few_splits_were_measured():
+    whole = candidate("whole", np.array([0.8, 1, 1, 1, 1, 1]))
+    lucky = candidate("lucky", np.array([1, *[np.nan] * 5]))
+    standings = stand([whole, lucky], RATIO, 60)
+    assert max(one.mean for one in standings) <= 1
+    assert [one.candidate.strategy for one in standings if one.recommended] == ["whole"]
+    assert standings[0].candidate is whole
+    assert 0 < standings[1].low < standings[1].high <= 1
+
+
+def test_a_few_splits_that_agree_leave_doubt():
+    """Two folds that differ by the same two images are no certainty."""
+    a, b = candidate("a", np.array([0.80, 0.90])), candidate("b", np.array([0.78, 0.88]))
+    standings = stand([a, b], 1.0, 100)
+    assert standings[1].tie
+    assert standings[1].p > 0.05
+    assert stand([a, candidate("c", np.array([0.30, 0.40]))], 1.0, 100)[1].p < 0.05
+
+
+def test_log_loss_tells_apart_what_accuracy_cannot():
+    base = around(0.9, 0)
+    sure, unsure = (
+        replace(candidate(name, base), losses=losses) for name, losses in (("sure", base), ("unsure", base + 1))
+    )
+    standings = stand([sure, unsure], RATIO, 245)
+    by_name = {one.candidate.strategy: one for one in standings}
+    assert by_name["unsure"].p == 1
+    assert by_name["unsure"].p_loss < 0.001 or by_name["sure"].p_loss == 1

@@ -87,7 +87,17 @@ def _row(one: Standing, rank: int, lowest: float, highest: float) -> Row:
     )
     mark = "recommended" if one.recommended else "tie" if one.tie else ""
     own = one.candidate
-    return Row(one, rank, low, high, mean, mark, duration(own.fit_seconds), f"{own.image_ms:.3g}", size_text(own.size))
+    return Row(
+        one,
+        rank,
+        low,
+        high,
+        mean,
+        mark,
+        duration(own.fit_seconds),
+        "–" if np.isnan(own.image_ms) else f"{own.image_ms:.3g}",
+        size_text(own.size),
+    )
 
 
 def _matrix(board: Leaderboard) -> tuple[tuple[str, ...], tuple[tuple[str, tuple[Cell, ...]], ...]]:
