@@ -37,6 +37,7 @@ def test_a_run_of_two_backbones_holds_both_and_predicts_what_it_measured(regraft
         "backbone.safetensors",
         "backbone-2.safetensors",
         "bundle.json",
+        "guard.safetensors",
         "head.safetensors",
     }
     assert json.loads((joined / "metrics.json").read_text())["backbone"] == BOTH
@@ -112,7 +113,7 @@ def test_what_cannot_be_joined_is_said(regraft, photos, joined):
         ("efficientnet_lite0+efficientnet_lite0", "names efficientnet_lite0 twice"),
         ("efficientnet_lite0+", "has an empty name"),
         ("efficientnet_lite0+nonsense", "nonsense"),
-        (f"run:{joined}", "has 2 backbones"),
+        (f"run:{joined}#3", "there is no number 3"),
     ):
         said = regraft("train", photos, "--backbone", name, "--run", "nothing")
         assert said.code == 2
@@ -122,7 +123,17 @@ def test_what_cannot_be_joined_is_said(regraft, photos, joined):
     assert said.code == 2
     assert "only for a file of your own" in said.err
     with pytest.raises(BundleError, match="2 backbones"):
-        package.train(photos, backbone=f"run:{joined}", run="nothing")
+        package.train(photos, backbone=f"run:{joined}#7", run="nothing")
+
+
+def test_a_run_of_two_backbones_stands_for_both(regraft, photos, joined):
+    said = regraft("train", photos, "--backbone", f"run:{joined}", "--strategy", "linear-probe", "--run", "again")
+    assert said.code == 0, said.err
+    numbers = [json.loads((run / "metrics.json").read_text()) for run in (joined, Path("again"))]
+    assert numbers[0]["log_loss"] == numbers[1]["log_loss"]
+    assert [name.rpartition("#")[2] for name in numbers[1]["backbone"].split("+")] == ["1", "2"]
+    alone = package.embed(photos, backbone=f"run:{joined}#2")
+    assert np.array_equal(alone.table.features, package.embed(photos, backbone=BOTH.split("+")[1]).table.features)
 
 
 def test_a_plus_in_a_path_stays_part_of_it(tmp_path):

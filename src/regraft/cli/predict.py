@@ -47,6 +47,9 @@ def predict(
         for card in predictor.bundle.cards:
             for warning in warnings(card):
                 listener.warn(warning)
+        threshold = predictor.bundle.guard.threshold
+        if threshold is not None and not threshold.reached:
+            listener.warn(f"this model could not promise an accuracy of {threshold.target:g}, unsure or not")
         paths = images_of(images)
         answers = predictor.predict(paths, max_pixels=max_pixels, on_progress=listener.progress)
     failed = [answer for answer in answers if answer.error is not None]

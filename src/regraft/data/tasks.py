@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.data.names import natural_sort, shown
-from regraft.data.table import column_named
+from regraft.data.table import ROLE_NAMES, column_named
 from regraft.errors import DataError, OptionError
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ _YES_NO = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0, "": -1}
 # In a column of numbers these cannot be anything else; the cell "nan" is emptied when the table is read.
 _NO_NUMBER = {"", "na", "n/a", "null", "none"}
 _COLUMNS_SHOWN = 30
+# What a pattern never means: the columns that say which image, which split and which group.
+_NO_TASKS = {name for role in ("path", "split", "group") for name in ROLE_NAMES[role]} | {"id", "sha256", ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,11 @@ def _columns(body: str, table: Table, *, certain: bool = True) -> tuple[str, ...
             found.append(_column(name, table))
             continue
         if any(mark in name for mark in "*?["):
-            matches = [column for column in table.columns if fnmatchcase(column.casefold(), name.casefold())]
+            matches = [
+                column
+                for column in table.columns
+                if fnmatchcase(column.casefold(), name.casefold()) and column.strip().casefold() not in _NO_TASKS
+            ]
             if not matches and certain:
                 its = shown([repr(column) for column in table.columns], _COLUMNS_SHOWN)
                 raise DataError(f"{table.name} has no column like {name!r} (--label). Its columns: {its}.")

@@ -151,7 +151,7 @@ def to_json(prediction: Prediction) -> dict[str, Any]:
         "tasks": {
             name: {key: asdict(own)[key] for key in ("kind", *kept[own.kind])} for name, own in prediction.tasks.items()
         },
-        "unlike": prediction.unlike,
+        "unlike": None if prediction.unlike is None else round(prediction.unlike, 4),
         "error": prediction.error,
         "notes": "; ".join(prediction.notes),
     }

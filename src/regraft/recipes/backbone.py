@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,7 +86,7 @@ def prepare_backbones(
     Raises:
         RegraftError: as `prepare_backbone`; or one is named twice.
     """
-    names = backbone_names(name)
+    names = [one for part in backbone_names(name) for one in _expanded(part)]
     twice = next((one for n, one in enumerate(names) if one in names[:n]), None)
     if twice is not None:
         raise OptionError(f"backbone {name!r} names {twice} twice; its features would only stand there twice")
@@ -115,8 +116,10 @@ def backbone_names(name: str) -> list[str]:
     Raises:
         OptionError: an empty name.
     """
+    if not isinstance(name, str):
+        raise OptionError(f"backbone is {name!r}; expected a name, or several with a plus between them, such as a+b")
     names: list[str] = []
-    rest = str(name).split("+")
+    rest = name.split("+")
     while rest:
         length = 1
         if rest[0].startswith((PREFIX, RUN)):
@@ -130,7 +133,7 @@ def backbone_names(name: str) -> list[str]:
 
 
 def _is_there(name: str) -> bool:
-    place = split_name(name)[0] if name.startswith(PREFIX) else Path(name.removeprefix(RUN)).expanduser()
+    place = split_name(name)[0] if name.startswith(PREFIX) else _place_of_run(name)[0]
     return place.exists()
 
 
@@ -174,7 +177,7 @@ def named(
         flags = ", ".join(f"--{field.replace('_', '-')}" for field in given)
         raise OptionError(f"{flags}: only for a file of your own, --backbone file:FILE, not for {name!r}")
     if name.startswith(RUN):
-        card, build, state_sha256 = _of_run(Path(name.removeprefix(RUN)).expanduser())
+        card, build, state_sha256 = _of_run(name)
     else:
         (card, build), state_sha256 = catalogue.card_and_builder(name, cache), None
     if options.size is not None and card.preprocessing.size != (options.size, options.size):
@@ -206,16 +209,37 @@ def _at_size(
     return card, lambda: Backbone(card, made.module)
 
 
-def _of_run(place: Path) -> tuple[BackboneCard, Callable[[], Backbone], str | None]:
+def _of_run(name: str) -> tuple[BackboneCard, Callable[[], Backbone], str | None]:
+    """The backbone of a run; of one with several, that whose number stands after a hash, counted from 1."""
+    place, number = _place_of_run(name)
     bundle = read_bundle(place)
     if not bundle.cards:
         raise BundleError(
             f"{place} was trained on a feature file and has no backbone. Name a run that was trained on images."
         )
-    if len(bundle.cards) > 1:
-        raise BundleError(
-            f"{place} has {len(bundle.cards)} backbones ({bundle.backbone}). Name those of them that you want, such as"
-            f" --backbone {bundle.backbone}"
-        )
+    if number > len(bundle.cards):
+        raise BundleError(f"{place} has {len(bundle.cards)} backbones ({bundle.backbone}); there is no number {number}")
     # Whoever looks at the new run must see where its backbone came from, not only what that one was made of.
-    return replace(bundle.cards[0], name=f"{RUN}{place.absolute()}"), bundle.build, bundle.states[0]
+    own = f"{RUN}{place.absolute()}" + (f"#{number}" if len(bundle.cards) > 1 else "")
+    build = functools.partial(bundle.build, number - 1)
+    return replace(bundle.cards[number - 1], name=own), build, bundle.states[number - 1]
+
+
+def _place_of_run(name: str) -> tuple[Path, int]:
+    """The folder that `run:FOLDER` or `run:FOLDER#2` names, and the number."""
+    text = name.removeprefix(RUN)
+    place = Path(text).expanduser()
+    body, hash_sign, number = text.rpartition("#")
+    if not place.exists() and hash_sign and number.isdecimal() and int(number) >= 1:
+        return Path(body).expanduser(), int(number)
+    return place, 1
+
+
+def _expanded(name: str) -> list[str]:
+    """A run of several backbones stands for all of them."""
+    if not name.startswith(RUN):
+        return [name]
+    place = Path(name.removeprefix(RUN)).expanduser()
+    if not place.exists() or len(read_bundle(place).cards) < 2:  # noqa: PLR2004 - one needs no number
+        return [name]
+    return [f"{name}#{number + 1}" for number in range(len(read_bundle(place).cards))]

@@ -97,8 +97,9 @@ def check(
         backbone: Whose features find cropped copies, wrong labels and outliers.
         cheap: Do without features: nothing about labels and outliers, and a few cropped copies less.
         output: The folder to write; by default checks/NAME, the first that is free.
-        clean: Also write this table (.csv, .tsv, .parquet) of the images that should stay, and FILE.remarks.csv beside
-            it with what was left out, and why, and with the labels to look at.
+        clean: Also write this table (.csv, .tsv, .parquet) of the images that should stay, with path, label, split,
+            group and sha256, and FILE.remarks.csv beside it with what was left out, and why, and with the labels to
+            look at.
         overwrite: Replace the folder and the tables if they exist.
         runtime: What runs the backbone; auto takes CUDA where there is one, else OpenVINO.
         root: Where the relative paths of a table or list start; its own folder by default.
@@ -123,7 +124,7 @@ def check(
     folder = _folder(output, str(data), overwrite=overwrite)
     target = None if clean is None else Path(clean)
     if target is not None:
-        check_clean_target(target, overwrite=overwrite)
+        check_clean_target(target, Path(data), overwrite=overwrite)
     source = Source(data, root, label, path_column, split_column, group_column)
     with clock.phase("read"):
         manifest = check_not_empty(source.read())

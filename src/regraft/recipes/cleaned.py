@@ -41,17 +41,19 @@ class Remark:
     why: str
 
 
-def check_clean_target(target: Path, *, overwrite: bool) -> None:
-    """Refuse what could not be written, before any work is done.
+def check_clean_target(target: Path, data: Path, *, overwrite: bool) -> None:
+    """Refuse what could not be written, and what would replace the data themselves, before any work is done.
 
     Raises:
-        OptionError: no table.
+        OptionError: no table, or the very table that is checked.
         RunExists: a file stands there.
         CannotWrite: the place cannot be written to.
     """
     if target.suffix.lower() not in _ENDINGS:
         raise OptionError(f"--clean {target}: expected a table that ends in {', '.join(sorted(_ENDINGS))}")
     for path in (target, remarks_path(target)):
+        if path.exists() and data.exists() and path.samefile(data):
+            raise OptionError(f"--clean {target} would replace the data themselves ({data}); name another file")
         check_file_target(path, overwrite=overwrite)
         check_writable(path)
 

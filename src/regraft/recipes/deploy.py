@@ -12,6 +12,7 @@ import numpy as np
 from regraft.backbones.backbone import Backbone
 from regraft.backbones.cards import sha256
 from regraft.errors import RunExists
+from regraft.evaluation.scores import SPLIT_WORDS
 from regraft.features.frozen import features_of, frozen
 from regraft.heads.calibration import temperature
 from regraft.heads.head import Fitted
@@ -19,7 +20,7 @@ from regraft.inference.bundle import weights_name
 from regraft.recipes.catalogue import STRATEGIES
 from regraft.recipes.fit_head import measure_head
 from regraft.recipes.gather import Gathered
-from regraft.recipes.guard_head import guard_head
+from regraft.recipes.guard_head import guard_head, tell_kept
 from regraft.recipes.run import Finished, Run, command_line, write_run
 from regraft.recipes.workplace import LOGS, resume_command, training_folder
 
@@ -56,6 +57,8 @@ def finish(begun: Begun, course: Course, engine: Engine, trained: Trained, probe
     guarded = guard_head(measured, fitted, refit, begun.clock, begun.listener, **how)
     notes = (*notes, *guarded.notes)
     outcome = measure_head(measured, guarded.fitted, asked["seed"], begun.clock, begun.listener, notes)
+    split, told = next(iter(outcome.predictions.items()))
+    tell_kept(guarded.guard, told, SPLIT_WORDS[split], begun.listener)
     if begun.options["tensorboard"]:
         _draw_confusion(folder, outcome, trained)
     return _write(begun, course, engine, trained, outcome, backbones, measured, kept, folder, guarded.guard)

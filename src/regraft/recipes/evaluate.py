@@ -14,9 +14,10 @@ from regraft.backbones.files import warnings
 from regraft.data.decode import MAX_PIXELS
 from regraft.errors import DataError, OptionError
 from regraft.evaluation.metrics import evaluate as measure
-from regraft.evaluation.scores import EVERYTHING
+from regraft.evaluation.scores import EVERYTHING, SPLIT_WORDS
 from regraft.inference.predictor import load
 from regraft.recipes.gather import Gathered, Source, check_numbers, gather, gather_file, read_and_hash
+from regraft.recipes.guard_head import tell_kept
 from regraft.recipes.listen import Clock, Listener
 from regraft.recipes.run import Finished, Run, choose_folder, command_line, write_run
 
@@ -128,7 +129,9 @@ def evaluate(
         "selection": "",
     }
     parts = {wanted: predictions}, {wanted: evaluation}
-    finished = Finished(target.name, facts, gathered, None, *parts, notes=(), left_out=tuple(notes))
+    guard = predictor.bundle.guard
+    tell_kept(guard, predictions, SPLIT_WORDS.get(wanted, "evaluated"), listener)
+    finished = Finished(target.name, facts, gathered, None, *parts, notes=(), left_out=tuple(notes), guard=guard)
     return write_run(finished, target, None, backbones, clock, overwrite=overwrite)
 
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 
 from regraft.errors import OptionError
-from regraft.evaluation.abstaining import choose_threshold
+from regraft.evaluation.abstaining import choose_threshold, confidences, keep
 from regraft.evaluation.predictions import softmax
 from regraft.heads.calibrated import FEW, Calibration, Method, calibrate, held_out_logits
 from regraft.inference.guard import Guard, learn_familiar
 from regraft.recipes.fit_head import groups_of
 
 if TYPE_CHECKING:
+    from regraft.evaluation.predictions import Predictions
     from regraft.heads.head import Fitted
     from regraft.inference.guard import Familiar
     from regraft.recipes.gather import Gathered
@@ -64,6 +65,22 @@ def check_judges(gathered: Gathered, calibrate: object, abstain_at: object) -> N
             f"{asked} needs validation images that the numbers are not measured on, but {gathered.manifest.source} has"
             " no test part. Name one, let Regraft make one with --resplit, or use a strategy on frozen features."
         )
+
+
+def tell_kept(guard: Guard, predictions: Predictions, part: str, listener: Listener) -> None:
+    """Say what the threshold keeps of images that were measured, and how much of that is right."""
+    if guard.threshold is None:
+        return
+    kept = keep(*confidences(predictions), guard.threshold.value)
+    right = (
+        ""
+        if kept.accuracy is None
+        else ", {:.3f} of them right ({:.3f} to {:.3f})".format(kept.accuracy, *kept.interval)
+    )
+    listener.say(
+        f"of the {kept.images:,} {part} images {kept.kept:,} are kept{right}, the others are unsure"
+        + ("" if guard.threshold.reached else f"; an accuracy of {guard.threshold.target:g} could not be promised")
+    )
 
 
 def guard_head(

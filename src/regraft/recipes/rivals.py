@@ -92,7 +92,12 @@ def measure_rivals(
                 break
             listener.say(f"{name}, seed {seed + 1} of {len(firsts)}")
             began = time.perf_counter()
-            asked = {**options, "backbone": entry.backbone, "strategy": plan.name, "seed": options.get("seed", 0) + seed}
+            asked = {
+                **options,
+                "backbone": entry.backbone,
+                "strategy": plan.name,
+                "seed": options.get("seed", 0) + seed,
+            }
             if budget is not None:
                 asked["budget"] = f"{budget:.1f}s"
             try:

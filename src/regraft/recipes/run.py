@@ -261,7 +261,7 @@ def _fill(
     shared = {"manifest_sha256": manifest.sha256(), "classes": list(manifest.classes)}
     with clock.phase("write"):
         manifest.write(folder / "manifest.csv")
-        _write_predictions(folder / "predictions.csv", finished.predictions)
+        _write_predictions(folder / "predictions.csv", finished.predictions, finished.guard)
         write_parts(folder, finished, bundle, backbones, shared, evaluations)
     _write_report(folder / "report.html", finished, backbones, clock)
     return write_metrics(folder, finished, evaluations, clock)
@@ -363,19 +363,21 @@ def write_skipped(target: Path, files: Iterable[Skipped]) -> None:
     write_text(target, buffer.getvalue())
 
 
-def _write_predictions(target: Path, parts: dict[str, Predictions]) -> None:
+def _write_predictions(target: Path, parts: dict[str, Predictions], guard: Guard) -> None:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     for n, (split, part) in enumerate(parts.items()):
         if n == 0:
-            writer.writerow(
-                ["path", "split", "label", "predicted", "probability", *(f"p_{name}" for name in part.classes)]
-            )
+            columns = ["path", "split", "label", "predicted", "probability", *(f"p_{name}" for name in part.classes)]
+            writer.writerow([*columns, "unsure"] if guard.threshold is not None else columns)
         probabilities, best = part.probabilities(), part.predicted()
         for i, path in enumerate(part.paths):
             truth = part.classes[part.targets[i]] if part.targets[i] >= 0 else ""
             values = [f"{p:.6f}" for p in probabilities[i]]
-            writer.writerow([path, split, truth, part.classes[best[i]], values[best[i]], *values])
+            row = [path, split, truth, part.classes[best[i]], values[best[i]], *values]
+            if guard.threshold is not None:
+                row.append(str(bool(probabilities[i, best[i]] < guard.threshold.value)))
+            writer.writerow(row)
     write_text(target, buffer.getvalue())
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from regraft.data.cells import TABLE_ENDINGS, open_table
+from regraft.data.manifest import looks_unlike_classes
 from regraft.data.rows import absolute
 from regraft.data.task_table import TaskData, read_tasks, split_tasks
 from regraft.data.tasks import known, means_tasks, parse_tasks
@@ -37,15 +38,23 @@ def names_tasks(label: str | Sequence[str] | None, data: str | os.PathLike[str] 
     Raises:
         DataError, OptionError: the words cannot be understood, see `parse_tasks`; or the data is no table.
     """
-    words = _words(label)
+    words = label_words(label)
     if not means_tasks(words):
         return False
     tasks = parse_tasks(words, open_table(absolute(table_of(data))))
     return len(tasks) > 1 or tasks[0].kind != "classes"
 
 
-def _words(label: str | Sequence[str] | None) -> list[str]:
-    return [] if label is None else [label] if isinstance(label, str) else list(label)
+def label_words(label: object) -> list[str]:
+    """The words of --label.
+
+    Raises:
+        OptionError: what is no name of a column, and no list of such.
+    """
+    words = [] if label is None else [label] if isinstance(label, str) else label
+    if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+        raise OptionError(f"label is {label!r}; expected the name of a column, or several in a list")
+    return list(words)
 
 
 def table_of(data: str | os.PathLike[str] | None) -> str:
@@ -74,7 +83,7 @@ def gather_tasks(
     with clock.phase("read"):
         data = read_tasks(
             table_of(asked.data),
-            _words(asked.label),
+            label_words(asked.label),
             root=asked.root,
             path_column=asked.path_column,
             split_column=asked.split_column,
@@ -134,6 +143,16 @@ def _check_trainable(data: TaskData) -> None:
             raise DataError(
                 f"The training part of {source} has images of one class of {task.name!r} ({present}) only; expected at"
                 f" least two. Leave the task out, or add images."
+            )
+        if task.kind == "classes" and looks_unlike_classes(len(np.unique(there)), len(there)):
+            raise DataError(
+                f"{task.name!r} has {len(np.unique(there)):,} different values in {len(there):,} training images: numbers"
+                f" or names, not classes. Say --label {task.name}:regression if they are numbers, or leave the task out."
+            )
+        if task.kind == "regression" and len(there) and (np.ptp(there.reshape(len(there), -1), axis=0) == 0).all():
+            raise DataError(
+                f"{task.name!r} is the same number in all {len(there):,} training images of {source}, so there is nothing"
+                " to learn. Leave the task out."
             )
         if task.kind == "multilabel" and not (there == 1).any():
             raise DataError(f"The training part of {source} has no image with any of {task.name!r}. Leave it out.")

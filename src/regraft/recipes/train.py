@@ -37,7 +37,7 @@ from regraft.recipes.guard_head import check_guarding, check_judges
 from regraft.recipes.listen import Clock, Listener
 from regraft.recipes.run import Run, choose_folder, command_line
 from regraft.recipes.tasks import frozen_tasks_run
-from regraft.recipes.tasks_data import gather_tasks, names_tasks
+from regraft.recipes.tasks_data import gather_tasks, label_words, names_tasks
 from regraft.recipes.training_options import TRAINING, check_training
 from regraft.recipes.workplace import check_free, resumed
 
@@ -267,11 +267,13 @@ def train_resolved(
 
 def _plan_for_tasks(asked: SimpleNamespace, plan: Strategy, listener: Listener) -> Strategy:
     """The strategy of every task; what is only for one task with classes is refused."""
-    if asked.abstain_at is not None or asked.calibrate not in {"auto", "none"}:
-        raise OptionError("--abstain-at and --calibrate are for one task with classes, not for several tasks")
+    if asked.abstain_at is not None:
+        raise OptionError("--abstain-at is for a single column of classes: leave it out, or name one such --label")
+    if plan.trains and asked.calibrate not in {"auto", "none"}:
+        raise OptionError(f"--calibrate {asked.calibrate} has no effect on tasks that train the network: leave it out")
     if plan != AUTO:
         return plan
-    listener.say("strategy: linear-probe for every task (several tasks are not compared; name another with --strategy)")
+    listener.say("strategy: linear-probe for every task; strategies are compared for a single column of classes only")
     return STRATEGIES["linear-probe"]
 
 
@@ -283,9 +285,18 @@ def warn_of_names(manifest: Manifest, listener: Listener) -> tuple[str, ...]:
     return found
 
 
-def one_label(label: str | list[str] | None) -> str | None:
-    """The one column of labels, which may stand in a list."""
-    return label[0] if isinstance(label, list) and label else label  # type: ignore[return-value]
+def one_label(label: object) -> str | None:
+    """The one column of labels, which may stand in a list.
+
+    Raises:
+        OptionError: several, or what is no name.
+    """
+    words = label_words(label)
+    if len(words) > 1:
+        raise OptionError(
+            f"label names {len(words)} columns ({', '.join(words)}); here one column of classes is expected"
+        )
+    return words[0] if words else None
 
 
 def source_of(asked: SimpleNamespace) -> Source | None:
