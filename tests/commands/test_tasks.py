@@ -252,7 +252,7 @@ def test_features_from_a_file_give_the_same_model(regraft, trained, table, photo
         (["photos", "--label", "a", "--label", "b"], "photos is not a table"),
         (["styles.csv", *WORDS, "--strategy", "svm"], "svm tells classes only, and 'tags' is a multilabel task"),
         (["styles.csv", *WORDS, "--strategy", "knn"], "'tags' is a multilabel task: use linear-probe"),
-        (["styles.csv", *WORDS, "--abstain-at", "0.9"], "abstain-at and --calibrate are for one task"),
+        (["styles.csv", *WORDS, "--abstain-at", "0.9"], "--abstain-at is for a single column of classes"),
         (["styles.csv", "--label", "species", "--label", "colour"], "no column 'colour'"),
         (["styles.csv", "--label", "species:regression"], "is no number"),
         (["styles.csv", "--label", "size:number"], "no kind of task 'number'"),
@@ -264,3 +264,23 @@ def test_what_cannot_be_is_said_and_nothing_is_left(regraft, table, words, said)
     assert answer.code == 2
     assert said in answer.err
     assert not Path("nothing").exists()
+
+
+def test_tasks_that_nothing_can_be_learnt_of_are_refused(regraft, table):
+    rows = table.read_text().splitlines()
+    odd = [f"{row},{'same,number' if n == 0 else f'7,{n}'}" for n, row in enumerate(rows)]
+    table.with_name("odd.csv").write_text("\n".join(odd) + "\n")
+    for words, told in (
+        (("--label", "same:regression"), "'same' is the same number in all"),
+        (("--label", "number", "--label", "species"), "Say --label number:regression if they are numbers"),
+    ):
+        answer = regraft("train", "odd.csv", *words, "--run", "nothing")
+        assert answer.code == 2, answer.err
+        assert told in answer.err
+        assert not Path("nothing").exists()
+
+
+def test_a_pattern_never_means_the_column_of_paths(regraft, table):
+    answer = regraft("train", table, "--label", "p*:multilabel", "--run", "nothing")
+    assert answer.code == 2
+    assert "path" not in answer.err.split("Its columns")[0].replace("no path column", "WRONG")

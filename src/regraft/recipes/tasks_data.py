@@ -144,15 +144,16 @@ def _check_trainable(data: TaskData) -> None:
                 f"The training part of {source} has images of one class of {task.name!r} ({present}) only; expected at"
                 f" least two. Leave the task out, or add images."
             )
-        if task.kind == "classes" and looks_unlike_classes(len(np.unique(there)), len(there)):
+        many = len(there)
+        if task.kind == "classes" and looks_unlike_classes(values := len(np.unique(there)), many):
             raise DataError(
-                f"{task.name!r} has {len(np.unique(there)):,} different values in {len(there):,} training images: numbers"
-                f" or names, not classes. Say --label {task.name}:regression if they are numbers, or leave the task out."
+                f"{task.name!r} has {values:,} different values in {many:,} training images: numbers or names, not"
+                f" classes. Say --label {task.name}:regression if they are numbers, or leave the task out."
             )
-        if task.kind == "regression" and len(there) and (np.ptp(there.reshape(len(there), -1), axis=0) == 0).all():
+        if task.kind == "regression" and many and (np.ptp(there.reshape(many, -1), axis=0) == 0).all():
             raise DataError(
-                f"{task.name!r} is the same number in all {len(there):,} training images of {source}, so there is nothing"
-                " to learn. Leave the task out."
+                f"{task.name!r} is the same number in all {many:,} training images of {source}, so there is nothing to"
+                f" learn. Leave the task out."
             )
         if task.kind == "multilabel" and not (there == 1).any():
             raise DataError(f"The training part of {source} has no image with any of {task.name!r}. Leave it out.")

@@ -66,7 +66,11 @@ def test_cleaned_is_written_beside_its_remarks(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"")
     data = Manifest((Item(str(tmp_path / "a.jpg"), "x", "train", None, "1"),), ("x",), "d")
     target = tmp_path / "clean.csv"
-    check_clean_target(target, overwrite=False)
+    table = tmp_path / "table.csv"
+    table.write_text("path,label\n")
+    with pytest.raises(OptionError, match="replace the data themselves"):
+        check_clean_target(table, table, overwrite=True)
+    check_clean_target(target, table, overwrite=False)
     write_cleaned(
         data, [Remark(str(tmp_path / "b.jpg"), None, "left out", 'a "reason", with a comma')], target, overwrite=False
     )
@@ -74,9 +78,9 @@ def test_cleaned_is_written_beside_its_remarks(tmp_path):
     rows = list(csv.DictReader((tmp_path / "clean.remarks.csv").read_text().splitlines()))
     assert rows == [{"path": "b.jpg", "label": "", "what": "left out", "why": 'a "reason", with a comma'}]
     with pytest.raises(RunExists):
-        check_clean_target(target, overwrite=False)
+        check_clean_target(target, table, overwrite=False)
     with pytest.raises(OptionError, match=r"ends in \.csv"):
-        check_clean_target(tmp_path / "clean.xlsx", overwrite=False)
+        check_clean_target(tmp_path / "clean.xlsx", table, overwrite=False)
 
 
 def test_identical_files_are_told_apart_by_what_they_do():
