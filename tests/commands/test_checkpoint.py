@@ -137,7 +137,7 @@ def test_training_on_a_file_then_predicting_and_training_on_the_run(regraft, pho
     assert said.code == 0, said.err
     for words in ("state_dict_ema", "100 % of 11,176,512 parameters loaded", "preprocessing", "assumed"):
         assert words in said.err, words
-    card = json.loads(Path("first/bundle/bundle.json").read_text())["backbone"]
+    card = json.loads(Path("first/bundle/bundle.json").read_text())["backbones"][0]
     assert card["checkpoint"]["match"]["share"] == 1.0
     assert card["checkpoint"]["part"] == "state_dict_ema"
     model_pth.unlink()  # the bundle is all that is needed from here on
@@ -165,7 +165,7 @@ def test_a_part_of_a_network_stays_random_only_when_that_is_allowed(regraft, pho
     said = regraft("train", photos, "--backbone", "file:cut.pth", "--allow-partial", "0.2", "--run", "r")
     assert said.code == 0, said.err
     assert "warning: 20 tensors" in said.err or "warning: 25 tensors" in said.err
-    match = json.loads(Path("r/bundle/bundle.json").read_text())["backbone"]["checkpoint"]["match"]
+    match = json.loads(Path("r/bundle/bundle.json").read_text())["backbones"][0]["checkpoint"]["match"]
     assert match["share"] == pytest.approx(0.2489, abs=1e-3)
     assert "layer4.0.conv1.weight" in match["missing"]
 
@@ -177,7 +177,7 @@ def test_preprocessing_of_a_file_is_shown_and_can_be_given(regraft, photos, mode
     assert "crop 64x64" in said.err
     assert "mean, std, size as given" in said.err
     bundle = json.loads(Path("r/bundle/bundle.json").read_text())
-    assert bundle["backbone"]["preprocessing"]["mean"] == [0.1, 0.2, 0.3]
+    assert bundle["backbones"][0]["preprocessing"]["mean"] == [0.1, 0.2, 0.3]
     command = json.loads(Path("r/config.json").read_text())["command"]
     assert "--mean 0.1 0.2 0.3" in command
     for backbone in ("efficientnet_lite0", "run:r"):
@@ -187,7 +187,7 @@ def test_preprocessing_of_a_file_is_shown_and_can_be_given(regraft, photos, mode
     # The size of the input is anybody's to choose, where the network takes any.
     said = regraft("train", photos, "--backbone", "efficientnet_lite0", "--size", "96", "--run", "s")
     assert said.code == 0, said.err
-    assert json.loads(Path("s/bundle/bundle.json").read_text())["backbone"]["preprocessing"]["size"] == [96, 96]
+    assert json.loads(Path("s/bundle/bundle.json").read_text())["backbones"][0]["preprocessing"]["size"] == [96, 96]
 
 
 def test_a_pickled_network_needs_the_one_flag(regraft, photos):

@@ -19,6 +19,7 @@ from regraft.evaluation.comparison import AS_FAST, Candidate, Leaderboard, stand
 from regraft.features.runtime import cores
 from regraft.heads.head import log_softmax
 from regraft.heads.prepared import prepare
+from regraft.heads.threads import one_thread
 from regraft.recipes.contest_splits import FOLDS, REPEATS, choose_metric, make_task_splits, score
 
 if TYPE_CHECKING:
@@ -108,8 +109,6 @@ def measure(
     Returns:
         Contestants, with NaN for what was not measured. One that cannot be fitted says why and is left alone.
     """
-    from threadpoolctl import threadpool_limits
-
     empty = np.full(len(splits.parts), np.nan)
     everyone = [Contestant(entry, strategy, empty.copy(), empty.copy()) for entry in entries for strategy in strategies]
     done = [0]
@@ -124,7 +123,7 @@ def measure(
     # that are loaded by now are limited.
     for module in {name for strategy in strategies for name in strategy.imports}:
         import_module(module)
-    with threadpool_limits(limits=1), ThreadPoolExecutor(cores()) as pool:
+    with one_thread(), ThreadPoolExecutor(cores()) as pool:
 
         def go(numbers: Sequence[int], whom: Sequence[Contestant]) -> None:
             groups = [[one for one in whom if one.entry is entry] for entry in entries]
