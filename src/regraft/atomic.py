@@ -79,7 +79,7 @@ def remove_leftovers(folder: Path) -> list[Path]:
 
 
 def check_writable(target: Path) -> None:
-    """Raise `CannotWrite` where `target` could not be written, before the work is done; nothing is created.
+    """Raise `CannotWrite` where `target` could not be written, before the work is done; nothing is left there.
 
     A full disk shows only when it is written to.
     """
@@ -90,6 +90,13 @@ def check_writable(target: Path) -> None:
         raise CannotWrite(f"{target} cannot be written: {place} is not a folder. Choose another place.")
     if not os.access(place, os.W_OK | os.X_OK):
         raise CannotWrite(f"{target} cannot be written: no permission to write in {place}. Choose another place.")
+    probe = _temporary(place / "x")
+    try:  # some places say yes and take nothing, such as /proc
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        reason = error.strerror or error
+        raise CannotWrite(f"{target} cannot be written: {place} takes no files ({reason}). Choose another.") from error
 
 
 @contextlib.contextmanager

@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from regraft.errors import CannotWrite, OptionError
 from regraft.recipes.check import check
+from regraft.recipes.compare import compare
+from regraft.recipes.rank import rank
+from regraft.recipes.train import train
 
 
 def detailed(path, seed, colour=(0, 0, 0), quality=95):
@@ -121,3 +125,91 @@ def test_as_a_function_without_labels(photos, tmp_path):
     assert [finding.kind for finding in result.findings] == ["identical"]
     assert not result.matters
     assert result.label_errors is None
+
+
+def table_of(photos, splits=("train", "test")):
+    """A table of the photos with a column `kind`, two further columns and one that is called like a usual one."""
+    rows = [
+        f"{path.relative_to(photos.parent)},{path.parent.name},{n / 2},warm,{splits[n % 2]},{n}"
+        for n, path in enumerate(sorted(photos.rglob("*.jpg")))
+    ]
+    table = photos.parent / "table.csv"
+    table.write_text("\n".join(["path,kind,price,season,split,class", *rows]) + "\n")
+    return table
+
+
+def test_the_data_are_never_replaced_and_their_other_columns_stay(regraft, photos):
+    table = table_of(photos)
+    before = table.read_bytes()
+    words = ("check", table, "--cheap", "--label", "kind", "--overwrite", "--clean")
+    for target in (table, photos.parent / "photos" / ".." / "table.csv"):
+        said = regraft(*words, target)
+        assert said.code == 2
+        assert "replace the data themselves" in said.err
+    assert table.read_bytes() == before
+    assert not Path("checks").exists()
+    assert regraft(*words, "clean.csv").code == 0
+    with table.open() as one, Path("clean.csv").open() as two:
+        old, new = list(csv.DictReader(one)), list(csv.DictReader(two))
+    assert list(new[0]) == ["path", "label", "split", "group", "sha256", "kind", "price", "season", "class_"]
+    told = [
+        [(row["path"], row[kind], row["price"], row["season"], row["split"], row[n]) for row in rows]
+        for rows, kind, n in ((old, "kind", "class"), (new, "label", "class_"))
+    ]
+    assert told[0] == told[1]
+    assert regraft("check", "clean.csv", "--cheap", "-o", "again", "--clean", "clean2.csv").code == 0
+    said = regraft("train", "clean.csv", "--label", "kind", "--label", "price:regression", "--run", "r")
+    assert said.code == 0, said.err
+
+
+def test_what_was_not_looked_at_is_told(regraft, photos, tmp_path):
+    first = min(photos.iterdir())
+    shutil.copytree(first, tmp_path / "one" / "only")
+    said = regraft("check", tmp_path / "one", "-o", "one_class")
+    assert "Labels were not looked at: all are 'only'" in said.out
+    assert "Labels were not looked at" in json.loads(Path("one_class/check.json").read_text())["not_done"][0]
+    assert "Labels were not looked at" in Path("one_class/check.html").read_text()
+    assert "no image has one" in regraft("check", first, "-o", "none").out
+    said = regraft("check", photos, "--cheap", "--backbone", "efficientnet_lite1")
+    assert said.code == 2
+    assert "--backbone has no effect with --cheap" in said.err
+    assert "no backbone 'nope'" in regraft("check", photos, "--backbone", "nope").err
+
+
+def test_a_link_to_nothing_is_an_image_that_cannot_be_read(regraft, photos):
+    (min(photos.iterdir()) / "gone.jpg").symlink_to("nowhere.jpg")
+    (min(photos.iterdir()) / "gone.txt").symlink_to("nowhere.txt")
+    said = regraft("check", photos, "--cheap", "-o", "out")
+    assert said.code == 1
+    assert "1 file cannot be read" in said.out
+    assert [Path(i["path"]).name for group in found("out")["unreadable"]["images"] for i in group] == ["gone.jpg"]
+
+
+def test_one_column_of_classes_and_true_or_false_are_expected(photos):
+    table = table_of(photos)
+    for verb in (check, rank, compare):
+        for label in (["kind", "season"], "price:regression", "kind,season:multilabel", 5, [None]):
+            with pytest.raises(OptionError, match="label"):
+                verb(table, label=label)
+        with pytest.raises(OptionError, match="data is 5"):
+            verb(5)
+        with pytest.raises(OptionError, match="overwrite is 'no'"):
+            verb(table, label="kind", overwrite="no")
+    with pytest.raises(OptionError, match="cheap is 'no'"):
+        check(table, label="kind", cheap="no")
+    with pytest.raises(OptionError, match="overwrite is 'no'"):
+        train(table, label="kind", overwrite="no")
+    assert check(table, label=["kind:classes"], cheap=True).manifest.classes == ("classa", "classb", "classc")
+
+
+def test_places_that_take_no_files_are_told_first(photos):
+    if not Path("/proc/self").exists():
+        pytest.skip("this system has no /proc")
+    for call in (
+        lambda: check(photos, output="/proc/x"),
+        lambda: check(photos, clean="/proc/x.csv"),
+        lambda: rank(photos, output="/proc/x.csv"),
+        lambda: compare(photos, run="/proc/x"),
+    ):
+        with pytest.raises(CannotWrite, match="/proc"):
+            call()

@@ -66,10 +66,10 @@ def test_nested_budget_and_two_backbones_side_by_side(regraft, photos):
 
 def test_a_backbone_that_cannot_be_used_is_told_and_the_others_go_on(regraft, photos):
     words = ("--strategies", "nearest-mean", "--folds", "3x1", "--run", "r")
-    said = regraft("compare", photos, "--backbones", "efficientnet_lite0,no_such_network", *words)
+    said = regraft("compare", photos, "--backbones", "efficientnet_lite0,file:absent.pth", *words)
     assert said.code == 0, said.err
-    assert "no_such_network" in said.out
-    assert "no_such_network" in json.loads(Path("r/leaderboard.json").read_text())["failed"]
+    assert "file:absent.pth" in said.out
+    assert "file:absent.pth" in json.loads(Path("r/leaderboard.json").read_text())["failed"]
 
 
 @pytest.mark.parametrize(
@@ -79,6 +79,7 @@ def test_a_backbone_that_cannot_be_used_is_told_and_the_others_go_on(regraft, ph
         (("--strategies", "magic"), "magic"),
         (("--strategies", "knn,,svm"), "separated by commas"),
         (("--backbones", "a,+"), "empty name"),
+        (("--backbones", "efficientnet_lite0,no_such_network"), "no backbone 'no_such_network'"),
         (("--budget", "soon"), "90s"),
         (("--metric", "loss"), "loss"),
         (("--nested", "--strategies", "finetune"), "--nested"),

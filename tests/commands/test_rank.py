@@ -12,11 +12,11 @@ PAIR = "efficientnet_lite0,efficientnet_lite1,efficientnet_lite0+efficientnet_li
 
 
 def test_rank_prints_a_table_and_a_recommendation(regraft, photos):
-    said = regraft("rank", photos, "--backbones", f"{PAIR},nonsense", "-o", "ranks.json")
+    said = regraft("rank", photos, "--backbones", f"{PAIR},file:absent.pth", "-o", "ranks.json")
     assert said.code == 0, said.err
     lines = said.out.splitlines()
     assert max(map(len, lines)) <= 100
-    assert "There is no backbone 'nonsense'" in said.out
+    assert "file:absent.pth" in said.out
     values = json.loads(Path("ranks.json").read_text())
     assert [row["rank"] for row in values["backbones"]] == [1, 2, 3]
     assert {row["name"] for row in values["backbones"]} == set(PAIR.split(","))
@@ -47,7 +47,7 @@ def test_rank_writes_nothing_over_a_file_of_the_users(regraft, photos):
 
 def test_rank_says_what_is_wrong_in_a_line(regraft, photos):
     for words, expected in (
-        (["--backbones", "nonsense"], "No backbone could be scored"),
+        (["--backbones", "efficientnet_lite0,nonsense"], "There is no backbone 'nonsense'"),
         (["--backbones", ","], "separated by commas"),
         (["-o", "ranks.txt"], ".csv or .json"),
         (["--seed", "-1"], "seed is -1"),
@@ -58,5 +58,5 @@ def test_rank_says_what_is_wrong_in_a_line(regraft, photos):
 
 
 def test_rank_is_public(photos):
-    ranking = package.rank(photos, backbones="efficientnet_lite0")
+    ranking = package.rank(photos, backbones=["efficientnet_lite0"])
     assert ranking.sentence.startswith("Recommended: efficientnet_lite0, the only one")

@@ -165,6 +165,24 @@ def test_evaluate_on_other_data(regraft, trained, tmp_path, photos):
     assert regraft("evaluate", "other").code == 2
 
 
+def test_an_accuracy_that_cannot_be_promised_is_told_wherever_the_model_is_used(regraft, photos):
+    said = regraft("train", photos, "--strategy", "knn", "--abstain-at", "0.999", "--run", "careful")
+    assert said.code == 0, said.err
+    assert "cannot vouch for an accuracy of 0.999" in said.err
+    again = regraft("evaluate", "careful", "--run", "again")
+    for told in (said, again):
+        assert "test images; of those kept" in told.err
+        assert "an accuracy of 0.999 could not be promised" in told.err
+    assert "could not promise an accuracy of 0.999" in regraft("predict", "careful", photos).err
+    first, second = (json.loads(Path(run, "metrics.json").read_text())["abstaining"] for run in ("careful", "again"))
+    assert first["threshold"] == second["threshold"]
+    assert first["threshold"]["value"] > 0
+    assert first["kept"]["test"] == second["kept"]["test"]
+    for run in ("careful", "again"):
+        rows = [row for row in read_csv(f"{run}/predictions.csv") if row["split"] == "test"]
+        assert sum(row["unsure"] == "False" for row in rows) == first["kept"]["test"]["kept"]
+
+
 def test_embed_and_train_on_the_file(regraft, photos, trained):
     assert regraft("embed", photos, "-o", "f.npz").code == 0
     assert regraft("embed", photos, "-o", "f.parquet").code == 0

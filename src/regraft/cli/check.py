@@ -23,6 +23,8 @@ def check(*args: Any, **options: Any) -> int:
             terminal.line(line)
     if not found.findings:
         terminal.line("nothing was found")
+    for sentence in found.not_done:
+        terminal.line(sentence)
     terminal.line(f"page    {found.folder / 'check.html'}")
     if found.cleaned is not None:
         terminal.line(f"clean   {found.cleaned}")

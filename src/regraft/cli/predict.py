@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from regraft.backbones.files import warnings
 from regraft.cli import terminal
 from regraft.data.decode import MAX_PIXELS
+from regraft.evaluation.scores import counted
 from regraft.inference.predictor import load
 from regraft.inference.tabulate import check_target, images_of, write_predictions
 
@@ -55,7 +56,7 @@ def predict(
     failed = [answer for answer in answers if answer.error is not None]
     if target is not None:
         write_predictions(answers, predictor.classes, target, tasks=predictor.tasks, overwrite=overwrite)
-        terminal.line(f"wrote {target}: {len(answers)} images, {len(failed)} of them could not be read")
+        terminal.line(f"wrote {target}: {counted(len(answers), 'image')}, {len(failed)} of them could not be read")
     else:
         for answer in answers[:_SHOWN] if len(answers) > 2 * _SHOWN else answers:
             terminal.line(f"{answer.path}  {_said(answer)}")

@@ -15,6 +15,7 @@ from regraft.data.rows import absolute
 from regraft.data.signatures import why_no_image
 from regraft.errors import DataError
 
+LINK_TO_NOTHING = "a link to nothing"
 _TABLE_ENDINGS = (".csv", ".tsv", ".parquet")
 
 
@@ -65,7 +66,7 @@ class _Walk:
             elif entry.is_dir():
                 level.folders.append(entry.name)
             elif not entry.is_file():
-                self.skip(entry.path, "a link to nothing" if entry.is_symlink() else "not a regular file")
+                self.skip(entry.path, LINK_TO_NOTHING if entry.is_symlink() else "not a regular file")
             elif reason := why_no_image(entry.path):
                 if entry.name.lower().endswith(_TABLE_ENDINGS):
                     level.tables.append(entry.name)

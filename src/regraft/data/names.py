@@ -68,6 +68,11 @@ def shown(texts: Sequence[str], most: int = 10) -> str:
     return ", ".join(texts[:most]) + more
 
 
+def so_many(count: int, one: str, several: str) -> str:
+    """A number with the words that agree with it: 1 image stands, 1,200 images stand."""
+    return f"{count:,} {one if count == 1 else several}"
+
+
 def housekeeping(name: str) -> str | None:
     """Why a file or folder of this name is never data, or None when it may be."""
     if name.startswith("."):

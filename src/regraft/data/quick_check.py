@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from regraft.data.class_names import named_alike, named_like_splits
 from regraft.data.clips import guess_clips
-from regraft.data.names import shown
+from regraft.data.names import shown, so_many
 
 if TYPE_CHECKING:
     from regraft.data.manifest import Manifest
@@ -37,8 +37,8 @@ def class_sizes(manifest: Manifest) -> tuple[str, ...]:
     tiny = [f"{name!r} ({size})" for name, size in sizes.items() if size < TINY]
     if tiny:
         found.append(
-            f"{len(tiny)} of {len(sizes)} classes have fewer than {TINY} {where}: {shown(tiny, _SHOWN)}. What is"
-            f" measured of them says little; add images or join them with other classes"
+            f"{len(tiny)} of {len(sizes)} classes {'has' if len(tiny) == 1 else 'have'} fewer than {TINY} {where}:"
+            f" {shown(tiny, _SHOWN)}. What is measured of them says little; add images or join them with other classes"
         )
     (least, few), (most, many) = min(sizes.items(), key=lambda s: s[1]), max(sizes.items(), key=lambda s: s[1])
     if many > IMBALANCED * few:
@@ -68,8 +68,9 @@ def _clips(manifest: Manifest) -> tuple[str, ...]:
     if not clips:
         return ()
     texts = [f"{clip.name} ({len(clip.rows)} images in {' and '.join(clip.splits)})" for clip in clips]
+    which = so_many(len(clips), "numbered sequence, by its name", "numbered sequences, by their names")
     sentence = (
-        f"{len(clips)} numbered sequences, by their names frames of one video (a guess), stand in more than one split:"
+        f"{which} frames of one video (a guess), {'stands' if len(clips) == 1 else 'stand'} in more than one split:"
         f" {shown(texts, 3)}. If they are, name their video in a group column and split anew"
     )
     return (sentence,)

@@ -103,6 +103,15 @@ def read_data(
     return manifest if manifest.split_sizes() else replace(manifest, split_note="none given")
 
 
+def is_table(name: str) -> bool:
+    """Whether what the user named is read as a table.
+
+    Raises:
+        DataError: there is nothing of this name.
+    """
+    return _kind(name) == "table"
+
+
 def _refuse(name: str, options: Mapping[str, object]) -> None:
     """Refuse options that only tables, or tables and lists, have a use for."""
     given = [_FLAGS[option] for option, value in options.items() if value is not None]

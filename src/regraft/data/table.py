@@ -46,6 +46,19 @@ class _Roles:
     extra: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class Further:
+    """The cells of a table that are neither path, label, split nor group.
+
+    Attributes:
+        columns: their names; a name that stands for a path, label, split, group or hash has an underscore added.
+        cells: by the path of an item, one for each column.
+    """
+
+    columns: tuple[str, ...]
+    cells: dict[str, tuple[str, ...]]
+
+
 def read_table(
     path: str | os.PathLike[str],
     *,
@@ -127,6 +140,58 @@ def read_with_columns(
     classes = natural_sort({item.label for item in items if item.label is not None})
     hints = () if roles.label is None else _hints(items, classes, table.columns[roles.label])
     return Manifest(items, classes, str(path), tuple(skipped), hints=hints), tuple(rows)
+
+
+def further_columns(
+    path: str | os.PathLike[str], wanted: dict[str, str | None], *, root: str | os.PathLike[str] | None = None
+) -> Further:
+    """What a table says of its images beyond what a manifest holds; columns of lists and the like are left out.
+
+    The column of the labels is among them where its name is not a usual one, so that it is found by that name, too.
+
+    Args:
+        path: the table.
+        wanted: see `read_with_columns`.
+        root: where relative paths start.
+
+    Raises:
+        DataError, SplitError, MissingExtra: as `read_table`.
+    """
+    _, rows = read_with_columns(path, wanted, root=root)
+    table = open_table(absolute(path))
+    roles = _roles(table, wanted, (), ids=root is not None)
+    taken = {roles.path, roles.split, roles.group}
+    if roles.label is not None and table.columns[roles.label].strip().casefold() in ROLE_NAMES["label"]:
+        taken.add(roles.label)
+    others = [at for at, name in enumerate(table.columns) if at not in taken and name != COLUMNS[-1]]
+    others = [at for at in others if table.columns[at].strip() and _plain(table, at)]
+    cells = {found.where: found.values for found in table.rows(others) if not found.problem} if others else {}
+    return Further(
+        _free_names([table.columns[at] for at in others]),
+        {row.item.path: cells[row.where] if others else () for row in rows},
+    )
+
+
+def _plain(table: Table, position: int) -> bool:
+    """Whether a column has cells that a text can hold."""
+    try:
+        next(iter(table.rows([position])), None)
+    except DataError:
+        return False
+    return True
+
+
+def _free_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Names that differ from each other and from what a written table's own columns may be called."""
+    taken = {name for usual in ROLE_NAMES.values() for name in usual} | set(COLUMNS)
+    free = []
+    for name in names:
+        own = name
+        while own.strip().casefold() in taken:
+            own += "_"
+        taken.add(own.strip().casefold())
+        free.append(own)
+    return tuple(free)
 
 
 def _rows(table: Table, roles: _Roles, base: str, broken: list[Skipped]) -> Iterator[Row]:

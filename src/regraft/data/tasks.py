@@ -60,6 +60,18 @@ def task_from_json(values: dict[str, Any]) -> Task:
     return Task(**{**values, "columns": tuple(values["columns"]), "classes": tuple(values["classes"])})
 
 
+def label_words(label: object) -> list[str]:
+    """The words of --label.
+
+    Raises:
+        OptionError: what is no name of a column, and no list of such.
+    """
+    words = [] if label is None else [label] if isinstance(label, str) else label
+    if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+        raise OptionError(f"label is {label!r}; expected the name of a column, or several in a list")
+    return list(words)
+
+
 def means_tasks(words: Sequence[str]) -> bool:
     """Whether words of --label may name anything but one column of classes; `parse_tasks` knows for certain."""
     return len(words) > 1 or any(":" in word or "," in word for word in words)

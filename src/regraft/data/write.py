@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regraft.atomic import atomic_file, atomic_folder, write_text
 from regraft.data.cells import need_pyarrow
-from regraft.data.manifest import COLUMNS, Item, Manifest, table_csv
+from regraft.data.manifest import COLUMNS, Manifest, csv_text
 from regraft.data.metalist import write_meta_lists
 from regraft.data.names import housekeeping
 from regraft.data.rows import absolute, written_path
 from regraft.data.targets import check_file_target, check_folder_target
 from regraft.errors import CannotWrite, DataError, OptionError, SplitError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from regraft.data.table import Further
+
 FORMS = ("csv", "tsv", "parquet", "meta", "folders")
 _MAX_NAME = 255  # bytes in a file name, on every common file system
 
 
 def write_manifest(
-    manifest: Manifest, target: Path, *, form: str | None = None, copy: bool = False, overwrite: bool = False
+    manifest: Manifest,
+    target: Path,
+    *,
+    form: str | None = None,
+    copy: bool = False,
+    overwrite: bool = False,
+    further: Further | None = None,
 ) -> None:
     """Write the manifest as a table, as meta lists or as folders; complete or not at all.
 
@@ -36,6 +47,7 @@ def write_manifest(
             splits, of links to the images.
         copy: for "folders", copies in place of links.
         overwrite: replace a file, or a folder that holds nothing but such links or meta lists.
+        further: for the table forms, more columns to write.
 
     Raises:
         RunExists: the target exists.
@@ -56,19 +68,24 @@ def write_manifest(
         elif form == "folders":
             _write_folders(manifest, target, copy=copy, overwrite=overwrite)
         else:
-            _write_table(manifest, target, form, overwrite=overwrite)
+            _write_table(manifest, target, form, further, overwrite=overwrite)
     except OSError as error:
         raise CannotWrite(f"{target} cannot be written ({error.strerror or error}).") from error
 
 
-def _write_table(manifest: Manifest, target: Path, form: str, *, overwrite: bool) -> None:
+def _write_table(manifest: Manifest, target: Path, form: str, further: Further | None, *, overwrite: bool) -> None:
     check_file_target(target, overwrite=overwrite)
     folder = str(Path(absolute(target)).parent)
-    items = [replace(item, path=written_path(item.path, folder)) for item in manifest.items]
+    header = COLUMNS if further is None else (*COLUMNS, *further.columns)
+    rows = [
+        (written_path(i.path, folder), i.label, i.split, i.group, i.key, *(further.cells[i.path] if further else ()))
+        for i in manifest.items
+    ]
     if form == "parquet":
-        _write_parquet(items, target)
+        _write_parquet(header, rows, target)
     else:
-        write_text(target, table_csv(items, delimiter="\t" if form == "tsv" else ","))
+        texts = [[cell or "" for cell in row] for row in rows]
+        write_text(target, csv_text(header, texts, delimiter="\t" if form == "tsv" else ","))
 
 
 def _form(target: Path, form: str | None) -> str:
@@ -85,19 +102,18 @@ def _form(target: Path, form: str | None) -> str:
     )
 
 
-def _write_parquet(items: list[Item], target: Path) -> None:
+def _write_parquet(header: Sequence[str], rows: Sequence[Sequence[str | None]], target: Path) -> None:
     need_pyarrow("writing Parquet tables")
     import pyarrow as pa
     from pyarrow import parquet
 
-    rows = [(item.path, item.label, item.split, item.group, item.key) for item in items]
-    columns = list(zip(*rows, strict=True)) or [()] * len(COLUMNS)
+    columns = list(zip(*rows, strict=True)) or [()] * len(header)
     try:
         arrays = [pa.array(column, pa.string()) for column in columns]
     except UnicodeEncodeError as error:
         raise DataError(f"{error.object!r} is not valid Unicode, and Parquet holds nothing else. Write CSV.") from error
     with atomic_file(target) as temporary:
-        parquet.write_table(pa.Table.from_arrays(arrays, names=list(COLUMNS)), temporary)
+        parquet.write_table(pa.Table.from_arrays(arrays, names=list(header)), temporary)
 
 
 def _write_folders(manifest: Manifest, target: Path, *, copy: bool, overwrite: bool) -> None:

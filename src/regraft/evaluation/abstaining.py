@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from regraft.evaluation.predictions import Predictions
 
 CERTAINTY = 0.9  # that a threshold which was reached keeps its promise on new images of the same kind
+_HAIR = 1e-6  # relative; where no lower confidence was seen, a threshold lies this close below
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,8 @@ def choose_threshold(confidence: NDArray[np.float64], correct: NDArray[np.bool_]
     target meant anything, in 49 to 99 % of data sets; this rule missed in at most 11 %. Its price are answers:
     where 250 images can promise 0.9 it kept 66 % instead of 81 %.
 
-    Where no threshold passes, the one with the highest lower bound is given, and `reached` is false.
+    Where no threshold passes, the highest one of the best lower bound is given, and `reached` is false; it is never 0,
+    so that what is less certain than any of these images is unsure at least.
 
     Args:
         confidence: (N,), at least one, of images that neither head nor calibration had learnt from.
@@ -159,10 +161,11 @@ def choose_threshold(confidence: NDArray[np.float64], correct: NDArray[np.bool_]
     values, kept, right = _steps(confidence, correct)
     bounds = _lower_bounds(kept, right)
     passing = np.flatnonzero(bounds >= target)
-    chosen = int(passing[-1]) if len(passing) else int(np.flatnonzero(bounds == bounds.max())[-1])
-    last = chosen == len(values) - 1
+    chosen = int(passing[-1]) if len(passing) else int(bounds.argmax())
     # half-way to the first that is left out, so that the last digit of a probability decides nothing
-    value = 0.0 if last else float(values[chosen] + values[chosen + 1]) / 2
+    below = values[chosen + 1] if chosen + 1 < len(values) else (1 - _HAIR) * values[-1]
+    keeps_all = len(passing) > 0 and chosen == len(values) - 1
+    value = 0.0 if keeps_all else float(values[chosen] + below) / 2
     return Threshold(
         value=value,
         target=target,

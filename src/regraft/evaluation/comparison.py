@@ -21,6 +21,7 @@ LEVEL = 1 - CONFIDENCE
 AS_FAST = 1.1
 """Times within a tenth of each other count as equal: they depend on what else the machine does."""
 _FEWEST = 2  # splits that anything can be said from
+_AS_QUICK, _QUICK = 2.0, 0.1  # fits up to so many times the quickest, or so many seconds, are equal: timed once
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +74,11 @@ class Candidate:
         backbone: whose features, such as `a+b`.
         strategy: what was done with them.
         scores: (S,) its metric on the held-out part of each split; NaN where it was not measured.
-        fit_seconds: to fit it once, mean over the splits.
+        fit_seconds: to fit it once, alone.
         image_ms: to predict an image, backbones and head, once it is decoded; NaN where that has no say.
         size: bytes of its bundle's arrays, backbones and head.
         losses: (S,) mean log loss in nats, likewise; None where it is not known.
+        enough: on how many splits it must have been measured to be recommended, or as many as anybody was.
     """
 
     backbone: str
@@ -86,6 +88,7 @@ class Candidate:
     image_ms: float
     size: int
     losses: NDArray[np.float64] | None = None
+    enough: int = _FEWEST
 
     @property
     def name(self) -> str:
@@ -105,6 +108,7 @@ class Standing:
         high: its upper end.
         p: of the corrected test against the best; 1 for the best itself.
         p_loss: of the same test of the log loss, where it is the larger one; 1 where it is not, or is not known.
+        p_least: the smaller of both, which decides; None for the best itself, and where the two share a single split.
         tie: it cannot be told apart from the best by either.
         close: it is a tie, and its mean lies within one standard error of the best one's.
         recommended: the one to take.
@@ -116,6 +120,7 @@ class Standing:
     high: float
     p: float
     p_loss: float
+    p_least: float | None
     tie: bool
     close: bool
     recommended: bool
@@ -130,6 +135,11 @@ class Standing:
     def splits(self) -> int:
         """On how many splits it was measured."""
         return int(np.isfinite(self.candidate.scores).sum())
+
+    @property
+    def bounds(self) -> str | None:
+        """The interval for people; None where it leaves everything open."""
+        return None if self.low <= 0 and self.high >= 1 else f"{self.low:.3f} to {self.high:.3f}"
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; splits that were not measured are null."""
@@ -161,20 +171,28 @@ class Optimism:
     Attributes:
         own: the winner's mean, from the splits that it was chosen on.
         nested: mean over outer folds of what was chosen without them.
+        low: lower end of the corrected 95 % interval of `nested`.
+        high: its upper end.
         chosen: what was chosen in each outer fold.
     """
 
     own: float
     nested: float
+    low: float
+    high: float
     chosen: tuple[str, ...]
 
     @property
     def sentence(self) -> str:
         """For people."""
-        return (
-            f"the whole procedure, repeated inside {len(self.chosen)} outer folds, reaches {self.nested:.3f}; the"
-            f" winner's own mean {self.own:.3f} is optimistic by about {self.own - self.nested:+.3f}"
+        head = (
+            f"the whole procedure, repeated inside {len(self.chosen)} outer folds, reaches {self.nested:.3f}"
+            f" ({self.low:.3f} to {self.high:.3f}); the winner's own mean {self.own:.3f}"
         )
+        if self.own <= self.nested:
+            return f"{head} is not above it"
+        rough = ", roughly: the interval holds that mean, too" if self.own <= self.high else ""
+        return f"{head} is optimistic by about {self.own - self.nested:+.3f}{rough}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,30 +230,60 @@ class Leaderboard:
         return next(one for one in self.standings if one.recommended)
 
     @property
+    def brief(self) -> str:
+        """How many were compared and which one is recommended, in a line."""
+        chosen, count = self.recommended, len(self.standings)
+        many = f"{count} candidates" if count > 1 else "one candidate"
+        return f"compared {many}: {chosen.candidate.name} is recommended, {self._reached(chosen)}"
+
+    @property
     def sentence(self) -> str:
         """Best, ties, and what is recommended for which reason."""
-        best, chosen, count = self.best, self.recommended, len(self.standings)
-        what = f"{best.mean:.3f} {self.metric.replace('_', ' ')} ({best.low:.3f} to {best.high:.3f}, {self.splits})"
-        others = len(self.missed) + len(self.failed)
+        best, count = self.best, len(self.standings)
+        what = f"{best.candidate.name}, {self._reached(best)} on {self.splits}"
         if count == 1:
-            left = f"; {others} others could not be measured" if others else "; it was the only candidate"
-            return f"{best.candidate.name}: {what}{left}"
-        head = f"best of {count} is {best.candidate.name}, {what}. "
-        tied = sum(one.tie for one in self.standings) - 1
-        if not tied:
-            return head + "All others are worse by more than chance, in it or in log loss. It is recommended"
-        close = sum(one.close for one in self.standings) - 1
-        head += f"{tied} of the others cannot be told apart from it, {close or 'none'} within one standard error. "
-        ours, theirs = chosen.candidate, best.candidate
+            lacking = ((len(self.missed), "did not fit in the budget"), (len(self.failed), "could not be fitted"))
+            left = " and ".join(f"{number} {why}" for number, why in lacking if number)
+            return f"The only one measured is {what}; of the others {left}" if left else f"The only candidate is {what}"
+        return f"Best of {count} is {what}. {self._hardly_measured()}{self._against_others()}{self._advice()}"
+
+    def _reached(self, one: Standing) -> str:
+        bounds = f" ({one.bounds})" if one.bounds else ""
+        return f"{one.mean:.3f} {self.metric.replace('_', ' ')}{bounds}"
+
+    def _hardly_measured(self) -> str:
+        """What looks better than the best, but may not be recommended."""
+        return "".join(
+            f"{one.mean:.3f} of {one.candidate.name} was seen on {one.splits} split{'s' if one.splits > 1 else ''}"
+            " only, too few to recommend it. "
+            for one in self.standings
+            if one.mean > self.best.mean
+        )
+
+    def _against_others(self) -> str:
+        others = self.standings[1:]
+        if self.best.splits < _FEWEST:
+            return "One split cannot tell candidates apart. "
+        tied, close = sum(one.tie for one in others), sum(one.close for one in others)
+        if tied:
+            return f"{tied} of the others cannot be told apart from it, {close or 'none'} within one standard error. "
+        by_loss = sum(one.p >= LEVEL for one in others)
+        some = f", {by_loss} of them in log loss only" if by_loss else ""
+        where = ", in log loss" if by_loss == len(others) else some
+        return f"All others are worse by more than chance{where}. "
+
+    def _advice(self) -> str:
+        best, chosen = self.best, self.recommended
         if chosen is best:
-            return head + "The best is recommended"
-        if np.isnan(ours.image_ms):
-            return head + f"Recommended: {ours.name}, {chosen.mean:.3f}"
-        if ours.image_ms * AS_FAST < theirs.image_ms:
-            reason = f"predicts an image in {ours.image_ms:.3g} ms instead of {theirs.image_ms:.3g}"
+            return "The best is recommended"
+        ours, theirs = chosen.candidate, best.candidate
+        if np.isnan(ours.image_ms) or np.isnan(theirs.image_ms):
+            reason = ""
+        elif ours.image_ms * AS_FAST < theirs.image_ms:
+            reason = f", which predicts an image in {ours.image_ms:.3g} ms instead of {theirs.image_ms:.3g}"
         else:
-            reason = f"is among the fastest of these, {ours.image_ms:.3g} ms an image"
-        return head + f"Recommended: {ours.name}, {chosen.mean:.3f}, which {reason}"
+            reason = f", which is among the fastest of these, {ours.image_ms:.3g} ms an image"
+        return f"Recommended: {ours.name}, {chosen.mean:.3f}{reason}"
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -252,7 +300,12 @@ class Leaderboard:
             "notes": list(self.notes),
             "optimism": None
             if nested is None
-            else {"own": nested.own, "nested": nested.nested, "chosen": list(nested.chosen)},
+            else {
+                "own": nested.own,
+                "nested": nested.nested,
+                "interval": [nested.low, nested.high],
+                "chosen": list(nested.chosen),
+            },
         }
 
     def to_csv(self) -> str:
@@ -287,37 +340,61 @@ def stand(
     standard error of L. Breiman et al., "Classification and regression trees" (1984), section 3.4.3.
 
     Cheapest: the milliseconds an image takes decide, where those up to `as_fast` times the least are equal; of these
-    the one of the highest mean, then the smallest.
+    the one of the highest mean, then the quickest to fit (twice the time is as quick, as is a tenth of a second), then
+    the smallest.
+
+    What was hardly measured is neither the best nor recommended, however good it looks: see `Candidate.enough`.
 
     Args:
         candidates: each measured on one split at least; those measured on some only must share these with the ones
             measured on most.
         ratio: as in `corrected_test`.
         images: how many different images were held out, for the interval of one that scored the same everywhere.
-        as_fast: infinite where time is of no account.
+        as_fast: infinite where time is of no account; the time of a fit is none then, either.
     """
     scores = np.array([one.scores for one in candidates])
     measured = np.isfinite(scores)
     counts = measured.sum(axis=1)
-    held_out = max(1.0, images * ratio / (1 + ratio))
-    floor = 0.5 / held_out  # one image more or less is a coin thrown in every split
+    floor = _floor(ratio, images)
     full = np.flatnonzero(counts == counts.max())
     reference = full[np.argmax([scores[n][measured[n]].mean() for n in full])]
     means = np.array([_mean_beside(own, scores[reference]) for own in scores])
-    seen = counts >= min(_FEWEST, counts.max())  # one split says nothing, however good it looks
+    seen = counts >= np.minimum([one.enough for one in candidates], counts.max())
     best = int(np.argmax(np.where(seen, means, -np.inf)))
     tests = [_against(scores[best], own, ratio, floor) for own in scores]
     losses = [_loss_against(candidates[best], own, ratio) for own in candidates]
     tied = [n == best or min(test.p, losses[n]) >= LEVEL for n, test in enumerate(tests)]
-    close = [tied[n] and seen[n] and (n == best or tests[n].mean <= tests[n].error) for n in range(len(candidates))]
+    close = [bool(tied[n] and seen[n] and _within(tests[n])) or n == best for n in range(len(candidates))]
     chosen = _cheapest([n for n, near in enumerate(close) if near], candidates, means, as_fast)
     standings = []
     for n in sorted(range(len(candidates)), key=lambda n: (-means[n], n != best, n)):
         low, high = _interval(scores[n][measured[n]], float(means[n]), ratio, floor, images)
         p = 1.0 if n == best else tests[n].p
-        marks = tied[n], bool(close[n]), n == chosen
-        standings.append(Standing(candidates[n], float(means[n]), low, high, p, losses[n], *marks))
+        least = None if n == best or np.isinf(tests[n].error) else min(p, losses[n])
+        marks = tied[n], close[n], n == chosen
+        standings.append(Standing(candidates[n], float(means[n]), low, high, p, losses[n], least, *marks))
     return tuple(sorted(standings, key=lambda one: one.candidate is not candidates[best]))
+
+
+def mean_interval(values: NDArray[np.float64], ratio: float, images: int) -> tuple[float, float]:
+    """The corrected 95 % interval of a mean score over splits.
+
+    Args:
+        values: (J,) scores.
+        ratio: as in `corrected_test`.
+        images: how many different images were held out.
+    """
+    return _interval(values, float(values.mean()), ratio, _floor(ratio, images), images)
+
+
+def _floor(ratio: float, images: int) -> float:
+    """The least deviation between splits: one image more or less is a coin thrown in every split."""
+    return 0.5 / max(1.0, images * ratio / (1 + ratio))
+
+
+def _within(behind: Difference) -> bool:
+    """Whether the difference is one standard error at most; of a single split that is not known."""
+    return behind.mean <= (behind.error if np.isfinite(behind.error) else 0.0)
 
 
 def _mean_beside(own: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
@@ -356,5 +433,10 @@ def _interval(values: NDArray[np.float64], mean: float, ratio: float, floor: flo
 
 def _cheapest(tied: Sequence[int], candidates: Sequence[Candidate], means: NDArray[np.float64], as_fast: float) -> int:
     least = min(candidates[n].image_ms for n in tied)
-    fast = [n for n in tied if np.isinf(as_fast) or candidates[n].image_ms <= as_fast * least]
-    return min(fast, key=lambda n: (-round(float(means[n]), 12), candidates[n].size, candidates[n].fit_seconds, n))
+    fast = [n for n in tied if not candidates[n].image_ms > as_fast * least]  # NaN: time has no say
+    highest = max(round(float(means[n]), 12) for n in fast)
+    equal = [n for n in fast if round(float(means[n]), 12) == highest]
+    if np.isfinite(as_fast):
+        quickest = min(candidates[n].fit_seconds for n in equal)
+        equal = [n for n in equal if candidates[n].fit_seconds <= max(_QUICK, _AS_QUICK * quickest)]
+    return min(equal, key=lambda n: (candidates[n].size, n))

@@ -15,7 +15,7 @@ from regraft.evaluation.calibration import (
     gap_columns,
 )
 from regraft.evaluation.intervals import bootstrap, percentiles, wilson
-from regraft.evaluation.scores import EVERYTHING, ClassScore, Evaluation
+from regraft.evaluation.scores import EVERYTHING, ClassScore, Evaluation, counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -167,10 +167,10 @@ def _resampled(rows: _Rows, support: NDArray[np.int64], notes: list[str], seed: 
             "be below 1: their intervals combine the Wilson intervals of the classes' recalls."
         )
     if total < _FEW:
-        notes.append(f"With only {_number(total, 'image')}, intervals found by resampling are too narrow.")
+        notes.append(f"With only {counted(total, 'image')}, intervals found by resampling are too narrow.")
     if estimate[3] <= 2 * by_chance.mean():
         notes.append(
-            f"On {_number(total, 'image')}, even a perfectly calibrated model would show a calibration error "
+            f"On {counted(total, 'image')}, even a perfectly calibrated model would show a calibration error "
             f"of about {by_chance.mean():.3f}."
         )
     names = ("balanced_accuracy", "macro_f1", "log_loss", "calibration_error")
@@ -231,13 +231,13 @@ def _notes(predictions: Predictions, rows: _Rows, support: NDArray[np.int64]) ->
     notes = []
     unknown = len(predictions) - len(rows.targets)
     if unknown:
-        notes.append(f"{_number(unknown, 'image')} without a known class not counted.")
+        notes.append(f"{counted(unknown, 'image')} without a known class not counted.")
     absent = [name for name, count in zip(predictions.classes, support, strict=True) if not count]
     if absent:
         names = ", ".join(f"'{name}'" for name in absent[:_NAMED])
         more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
         notes.append(
-            f"No image here of {_number(len(absent), 'class', 'classes')}, left out of balanced accuracy and "
+            f"No image here of {counted(len(absent), 'class', 'classes')}, left out of balanced accuracy and "
             f"macro F1: {names}{more}."
         )
     return notes
@@ -245,10 +245,6 @@ def _notes(predictions: Predictions, rows: _Rows, support: NDArray[np.int64]) ->
 
 def _of_part(split: str) -> str:
     return "" if split == EVERYTHING else f"of the part '{split}' "
-
-
-def _number(count: int, noun: str, plural: str | None = None) -> str:
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def _pair(bounds: NDArray[np.float64]) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from regraft.errors import DataError
 from regraft.evaluation.intervals import RESAMPLES, bootstrap, percentiles
-from regraft.evaluation.scores import SPLIT_WORDS
+from regraft.evaluation.scores import counted, split_word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -82,9 +82,10 @@ class MultilabelEvaluation:
         """The headline for a terminal."""
         low, high = self.intervals[SCORES[0]]
         base = self.baselines
+        of = f"{counted(self.n, 'image')}, {counted(len(self.per_label), 'label')}"
         return (
-            f"{SPLIT_WORDS.get(self.split, self.split)} mean average precision {self.scores[SCORES[0]]:.3f}"
-            f" (95 % interval {low:.3f} to {high:.3f}, {self.n:,} images, {len(self.per_label)} labels; chance gives"
+            f"{f'{split_word(self.split)} mean average precision'.lstrip()} {self.scores[SCORES[0]]:.3f}"
+            f" (95 % interval {low:.3f} to {high:.3f}, {of}; chance gives"
             f" {base[SCORES[0]]:.3f}),"
             f" F1 macro {self.scores['macro_f1']:.3f} and micro {self.scores['micro_f1']:.3f} (the best constant"
             f" answer gives {base['macro_f1']:.3f} and {base['micro_f1']:.3f})"
@@ -289,5 +290,5 @@ def _notes(truth: NDArray[np.integer[Any]], labels: Sequence[str]) -> list[str]:
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""  # noqa: PLR2004
         notes.append(f"No image here has {', '.join(absent[:5])}{more}: left out of the means over labels.")
     if len(truth) < _FEW:
-        notes.append(f"With only {len(truth)} images, intervals found by resampling are too narrow.")
+        notes.append(f"With only {counted(len(truth), 'image')}, intervals found by resampling are too narrow.")
     return notes

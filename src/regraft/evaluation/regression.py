@@ -9,7 +9,7 @@ import numpy as np
 
 from regraft.errors import DataError
 from regraft.evaluation.intervals import bootstrap, percentiles
-from regraft.evaluation.scores import SPLIT_WORDS
+from regraft.evaluation.scores import counted, split_word
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,10 +126,11 @@ def evaluate_regression(
         if not np.isfinite(told[there, column]).all():
             raise DataError(f"The numbers told for {name!r} are not all finite. The features or the head are broken.")
         scores.append(_number(told[there, column], truth[there, column], known, name, seed))
-        if there.sum() < len(truth):
-            notes.append(f"{int((~there).sum()):,} images without {name!r} not counted.")
-        if there.sum() < _FEW:
-            notes.append(f"With only {int(there.sum())} images, intervals found by resampling are too narrow.")
+        known_here, unknown = int(there.sum()), int((~there).sum())
+        if unknown:
+            notes.append(f"{counted(unknown, 'image')} without {name!r} not counted.")
+        if known_here < _FEW:
+            notes.append(f"With only {counted(known_here, 'image')}, intervals found by resampling are too narrow.")
     return RegressionEvaluation(split, tuple(scores), tuple(dict.fromkeys(notes)))
 
 
@@ -210,8 +211,8 @@ def _sentence(number: NumberScore, split: str, *, named: bool) -> str:
     more = "" if r2 is None else f", R2 {r2:.3f}"
     more += "" if spearman is None else f", Spearman {spearman:.3f}"
     return (
-        f"{number.name + ': ' if named else ''}{SPLIT_WORDS.get(split, split)} mean absolute error"
+        f"{number.name + ': ' if named else ''}{f'{split_word(split)} mean absolute error'.lstrip()}"
         f" {number.scores['mae']:.4g}"
-        f" (95 % interval {low:.4g} to {high:.4g}, {number.n:,} images; always answering the training median gives"
-        f" {number.baseline_mae:.4g}){more}"
+        f" (95 % interval {low:.4g} to {high:.4g}, {counted(number.n, 'image')}; always answering the training"
+        f" median gives {number.baseline_mae:.4g}){more}"
     )

@@ -17,6 +17,16 @@ _VALIDATION = (
 )
 
 
+def split_word(split: str) -> str:
+    """What people call a part of the data: training, validation, test; nothing for everything."""
+    return "" if split == EVERYTHING else SPLIT_WORDS.get(split, split)
+
+
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """A count with its noun: 1 image, 1,200 images."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
 @dataclass(frozen=True, slots=True)
 class ClassScore:
     """How one class fares.
@@ -75,7 +85,7 @@ class Evaluation:
     @property
     def split_word(self) -> str:
         """What people call this part: training, validation, test; empty for everything."""
-        return "" if self.split == EVERYTHING else SPLIT_WORDS.get(self.split, self.split)
+        return split_word(self.split)
 
     @property
     def accuracy_word(self) -> str:
@@ -101,10 +111,9 @@ class Evaluation:
     def sentence(self) -> str:
         """The headline for a terminal."""
         low, high = self.intervals["accuracy"]
-        images = "1 image" if self.n == 1 else f"{self.n:,} images"
         return (
             f"{self.accuracy_word} {self.scores['accuracy']:.3f} "
-            f"(95 % interval {low:.3f} to {high:.3f}, {images}; "
+            f"(95 % interval {low:.3f} to {high:.3f}, {counted(self.n, 'image')}; "
             f"always answering '{self.baseline_class}' gives {self.baseline_accuracy:.3f})"
         )
 

@@ -10,8 +10,8 @@ import numpy as np
 from regraft.errors import DataError
 from regraft.evaluation.multilabel import MultilabelEvaluation
 from regraft.evaluation.predictions import Predictions
-from regraft.evaluation.scores import EVERYTHING, SPLIT_WORDS, Evaluation
-from regraft.evaluation.tasks import evaluate_task
+from regraft.evaluation.scores import Evaluation, counted, split_word
+from regraft.evaluation.tasks import WORDS, evaluate_task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,13 +93,14 @@ class TaskScores:
     @property
     def split_word(self) -> str:
         """What people call this part: training, validation, test; empty for everything."""
-        return "" if self.split == EVERYTHING else SPLIT_WORDS.get(self.split, self.split)
+        return split_word(self.split)
 
     @property
     def caution(self) -> str:
         """What must be said beside every number; empty where the images were new to the model."""
         if self.seen:
-            return f"{self.seen:,} of {self.n:,} images were in the model's training part: the numbers say little."
+            were = "was" if self.seen == 1 else "were"
+            return f"{self.seen:,} of {self.n:,} images {were} in the model's training part: the numbers say little."
         if self.split != "val":
             return ""
         also = " The labels' thresholds were chosen on it." if self.thresholds else ""
@@ -136,8 +137,11 @@ class TaskScores:
     def sentence(self) -> str:
         """The headline for a terminal."""
         word = f"{self.split_word} score".lstrip()
-        tasks = "1 task" if len(self.tasks) == 1 else f"{len(self.tasks)} tasks"
-        return f"{word} {self.mean:.3f} ({self.n:,} images, {tasks}; {MEAN_IS})"
+        value = f"{self.mean:.3f}" if np.isfinite(self.mean) else "unknown, as all true numbers are the same"
+        of = f"{counted(self.n, 'image')}, {counted(len(self.tasks), 'task')}"
+        *most, last = dict.fromkeys(WORDS[task.score[0]] for task in self.tasks)
+        measures = f"{', '.join(most)} and {last}" if most else last
+        return f"{word} {value} ({of}; {'mean of ' if len(self.tasks) > 1 else ''}{measures})"
 
     def lines(self) -> list[str]:
         """The headline and a sentence for each task."""

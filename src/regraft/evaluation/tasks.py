@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from regraft.data.manifest import Item
 
-_WORDS = {"accuracy": "accuracy", "mean_average_precision": "mean average precision", "r2": "R2", "mean_r2": "mean R2"}
+WORDS = {"accuracy": "accuracy", "mean_average_precision": "mean average precision", "r2": "R2", "mean_r2": "mean R2"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class TaskEvaluation:
         beside = ""
         if self.alone is not None and value is not None:
             same = "the same" if value == self.alone else f"{self.alone:.3f}"
-            beside = f"; {_WORDS[name]} of the task alone: {same}"
+            beside = f"; {WORDS[name]} of the task alone: {same}"
         return f"{self.name}: {self.evaluation.sentence()}{beside}"
 
     def to_json(self) -> dict[str, Any]:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 _STEPS = 100
 _CLOSE = 1e-12
-_RANGE = 1e8
+_SHARPEST = 1e8
+_FLATTEST = 1e-3  # in units of the logits: probabilities that differ by a part in a thousand are equal
 
 
 def temperature(logits: NDArray[np.floating[Any]], targets: NDArray[np.int64]) -> float:
@@ -19,7 +20,8 @@ def temperature(logits: NDArray[np.floating[Any]], targets: NDArray[np.int64]) -
 
     One imaginary image, spread evenly over the classes, joins the N real ones: where every held-out image
     was classified rightly, the data alone would ask for T = 0 and boundless confidence. Dividing by T
-    never changes which class is first.
+    never changes which class is first. Where no T is large enough, as the logits are worse than none, T is a
+    thousand times their mean distance from the largest: all classes are equally probable then.
 
     Args:
         logits: (N, K) of images that the head had not learnt from.
@@ -32,7 +34,7 @@ def temperature(logits: NDArray[np.floating[Any]], targets: NDArray[np.int64]) -
         return 1.0
     exact /= unit
     wanted = exact[np.arange(len(exact)), targets].sum() + exact.mean()
-    low, high, sharpness = 1 / _RANGE, _RANGE, 1.0
+    low, high, sharpness = _FLATTEST, _SHARPEST, 1.0
     for _ in range(_STEPS):
         slope, curve = _slope_and_curve(exact, sharpness)
         slope -= wanted

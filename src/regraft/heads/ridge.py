@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -82,7 +82,7 @@ def fit(
 
     Args:
         features: (N, D).
-        targets: (N, R) numbers; images with a NaN are not used.
+        targets: (N, R) numbers; each output is fitted on the images of which it is known, where it is not NaN.
         n_outputs: R.
         groups: (N,) images of one group are left out together.
         seed: of the choice among more than 5,000 rows.
@@ -93,7 +93,48 @@ def fit(
     Raises:
         DataError: see `output_rows`; or fewer than two images with numbers.
     """
-    rows, notes = complete(output_rows(features, targets, n_outputs, groups, names, blocks))
+    rows = output_rows(features, targets, n_outputs, groups, names, blocks)
+    masks, which = np.unique(np.isfinite(rows.targets), axis=1, return_inverse=True)
+    alike = [np.flatnonzero(which.reshape(-1) == number) for number in range(masks.shape[1])]
+    return _merged([_fit(_columns(rows, own), seed, strengths) for own in alike], alike)
+
+
+def _columns(rows: OutputRows, own: NDArray[np.int64]) -> OutputRows:
+    """The rows with some of the outputs."""
+    return replace(rows, targets=rows.targets[:, own], names=tuple(rows.names[at] for at in own))
+
+
+def _merged(fits: Sequence[Fitted], places: Sequence[NDArray[np.int64]]) -> Fitted:
+    """One head of heads that know different images, its outputs at their places; exactly what each tells alone."""
+    if len(fits) == 1:
+        return fits[0]
+    back = np.argsort(np.concatenate(places))
+    heads = [one.head for one in fits if isinstance(one.head, Ridge)]
+    common = heads[0].scaling
+    weights, bias = [], []
+    for own in heads:
+        weights.append(own.weights * (common.scale / own.scaling.scale)[:, None])
+        bias.append(own.bias + (common.centre - own.scaling.centre) / own.scaling.scale @ own.weights)
+    head = Ridge(common, np.concatenate(weights, axis=1)[:, back], np.concatenate(bias)[back])
+    strengths = np.concatenate([one.chosen["strengths"] for one in fits])[back]
+    images = np.concatenate([np.full(len(own), one.chosen["images"]) for one, own in zip(fits, places, strict=True)])
+    history = []
+    if len({len(one.history) for one in fits}) == 1:
+        for step in zip(*(one.history for one in fits), strict=True):
+            errors = np.concatenate([row["rmse"] for row in step])[back]
+            history.append({"strength": step[0]["strength"], "rmse": errors.tolist()})
+    chosen = {
+        "strengths": strengths.tolist(),
+        "by": "; ".join(dict.fromkeys(one.chosen["by"] for one in fits)),
+        "images": images[back].tolist(),
+    }
+    return Fitted(head, history, chosen, list(dict.fromkeys(note for one in fits for note in one.notes)))
+
+
+def _fit(known: OutputRows, seed: int, strengths: Sequence[float]) -> Fitted:
+    """The fit of outputs that are known of the same images."""
+    rows, notes = complete(known)
+    n_outputs = len(rows.names)
     scaling = learn_scaling(rows.features, rows.blocks)
     centre, spread = rows.targets.mean(axis=0), rows.targets.std(axis=0)
     notes += [f"{name} is the same number in every training image" for name in _constant(rows, spread)]

@@ -70,7 +70,7 @@ def write_predictions(
     tasks: Sequence[TaskPart] = (),
     overwrite: bool = False,
 ) -> None:
-    """Write one row an image, atomically: path, label, probability, unsure, unlike, one column a class, error, notes.
+    """Write one row an image, atomically: path, label, probability, unsure, unlike, is_unlike, classes, error, notes.
 
     Args:
         answers: what the model says.
@@ -102,21 +102,21 @@ def write_predictions(
 
 def _columns(classes: Sequence[str]) -> dict[str, type]:
     """The columns and what they hold."""
-    own = {"path": str, "label": str, "probability": float, "unsure": bool, "unlike": float}
+    own = {"path": str, "label": str, "probability": float, "unsure": bool, "unlike": float, "is_unlike": bool}
     return {**own, **{f"p_{name}": float for name in classes}, "error": str, "notes": str}
 
 
 def _task_columns(tasks: Sequence[TaskPart]) -> dict[str, type]:
     own = task_columns(tasks)
-    names = distinct(["path", "unlike", "error", "notes", *(name for name, _ in own)])
-    shared = dict(zip(names[:4], (str, float, str, str), strict=True))
-    tasks_own = {name: str if text else float for name, (_, text) in zip(names[4:], own, strict=True)}
+    names = distinct(["path", "unlike", "is_unlike", "error", "notes", *(name for name, _ in own)])
+    shared = dict(zip(names[:5], (str, float, bool, str, str), strict=True))
+    tasks_own = {name: str if text else float for name, (_, text) in zip(names[5:], own, strict=True)}
     return {"path": str, **tasks_own, **shared}
 
 
 def _task_row(answer: Prediction, tasks: Sequence[TaskPart], columns: Iterable[str]) -> dict[str, Any]:
-    unlike = None if answer.unlike is None else round(answer.unlike, 4)
-    cells = [os.path.normpath(answer.path), *task_cells(tasks, answer.tasks), unlike, answer.error]
+    unlike = (None, None) if answer.unlike is None else (round(answer.unlike, 4), answer.is_unlike)
+    cells = [os.path.normpath(answer.path), *task_cells(tasks, answer.tasks), *unlike, answer.error]
     return dict(zip(columns, [*cells, "; ".join(answer.notes)], strict=True))
 
 
@@ -127,6 +127,7 @@ def _row(answer: Prediction, classes: Sequence[str]) -> dict[str, Any]:
         "probability": answer.probability,
         "unsure": None if answer.label is None else answer.unsure,
         "unlike": None if answer.unlike is None else round(answer.unlike, 4),
+        "is_unlike": None if answer.unlike is None else answer.is_unlike,
         **{f"p_{name}": answer.probabilities.get(name) for name in classes},
         "error": answer.error,
         "notes": "; ".join(answer.notes),

@@ -152,6 +152,7 @@ def to_json(prediction: Prediction) -> dict[str, Any]:
             name: {key: asdict(own)[key] for key in ("kind", *kept[own.kind])} for name, own in prediction.tasks.items()
         },
         "unlike": None if prediction.unlike is None else round(prediction.unlike, 4),
+        "is_unlike": None if prediction.unlike is None else prediction.is_unlike,
         "error": prediction.error,
         "notes": "; ".join(prediction.notes),
     }

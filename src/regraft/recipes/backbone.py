@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from regraft.backbones import catalogue, files
 from regraft.backbones.backbone import Backbone
-from regraft.backbones.lookup import zoo_of
+from regraft.backbones.lookup import resolve, zoo_of
 from regraft.backbones.recognise import DEFAULTS, PREFIX, split_name
 from regraft.backbones.stages import stages
 from regraft.errors import BundleError, OptionError
@@ -17,7 +17,7 @@ from regraft.features.frozen import frozen
 from regraft.inference.bundle import read_bundle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from regraft.backbones.backbone import BackboneCard
     from regraft.backbones.recognise import FileOptions
@@ -130,6 +130,18 @@ def backbone_names(name: str) -> list[str]:
     if not all(names):
         raise OptionError(f"backbone {name!r} has an empty name; expected one name, or several such as a+b")
     return names
+
+
+def check_names(names: Iterable[str], cache: Path) -> None:
+    """Refuse a name that the catalogue does not know; what it knows may still be unusable here.
+
+    Raises:
+        BackboneError: it is unknown; the message gives close matches.
+        OptionError: an empty name.
+    """
+    for name in dict.fromkeys(part for whole in names for part in backbone_names(whole)):
+        if not name.startswith((PREFIX, RUN)):
+            resolve(name, cache)
 
 
 def _is_there(name: str) -> bool:

@@ -32,6 +32,7 @@ class Begun:
         clock: counts the time.
         listener: is told what happens.
         leaderboard: of the comparison that chose the strategy.
+        command: what the user said, where it was not `train`.
     """
 
     options: dict[str, Any]
@@ -46,3 +47,4 @@ class Begun:
     clock: Clock
     listener: Listener
     leaderboard: Leaderboard | None = None
+    command: str | None = None

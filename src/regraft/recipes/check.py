@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from regraft.atomic import atomic_folder, check_writable, write_text
 from regraft.data.decode import MAX_PIXELS
+from regraft.data.folder import LINK_TO_NOTHING
 from regraft.data.lookalikes import Pair, clusters, near_duplicates
 from regraft.data.manifest import check_not_empty
+from regraft.data.names import so_many
+from regraft.data.signatures import has_image_ending
 from regraft.data.survey import survey
 from regraft.data.targets import check_folder_target
+from regraft.errors import OptionError
 from regraft.evaluation.report.data_check import CheckPage, Finding, write_check_page
 from regraft.features.frozen import check_options
 from regraft.features.runtime import cores
@@ -24,7 +29,7 @@ from regraft.features.store import cache_folder, usable_cache
 from regraft.recipes import check_findings
 from regraft.recipes.backbone import prepare_backbones
 from regraft.recipes.cleaned import Remark, check_clean_target, cleaned, write_cleaned
-from regraft.recipes.gather import Source, check_numbers, gather
+from regraft.recipes.gather import Source, check_flags, check_numbers, gather
 from regraft.recipes.listen import Clock, Listener
 from regraft.recipes.run import command_line
 
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
     from regraft.data.manifest import Manifest, Skipped
     from regraft.data.survey import Survey
     from regraft.evaluation.label_errors import LabelErrors
+    from regraft.features.frozen import Frozen
 
 _LISTENER = Listener()
 _MANY = 20_000  # images beyond which one division into folds must do
@@ -52,6 +58,7 @@ class Check:
         label_errors: what confident learning says, its rows as positions in the manifest; None where it was not asked.
         folder: where check.html and check.json are.
         cleaned: the cleaned manifest that was written, or None.
+        not_done: what was not looked at, and why, in sentences.
     """
 
     manifest: Manifest
@@ -61,6 +68,7 @@ class Check:
     label_errors: LabelErrors | None
     folder: Path
     cleaned: Path | None = None
+    not_done: tuple[str, ...] = ()
 
     @property
     def matters(self) -> bool:
@@ -98,8 +106,8 @@ def check(
         cheap: Do without features: nothing about labels and outliers, and a few cropped copies less.
         output: The folder to write; by default checks/NAME, the first that is free.
         clean: Also write this table (.csv, .tsv, .parquet) of the images that should stay, with path, label, split,
-            group and sha256, and FILE.remarks.csv beside it with what was left out, and why, and with the labels to
-            look at.
+            group, sha256 and what other columns a table had, and FILE.remarks.csv beside it with what was left out, and
+            why, and with the labels to look at.
         overwrite: Replace the folder and the tables if they exist.
         runtime: What runs the backbone; auto takes CUDA where there is one, else OpenVINO.
         root: Where the relative paths of a table or list start; its own folder by default.
@@ -120,41 +128,76 @@ def check(
     options = {k: v for k, v in locals().items() if k != "listener"}
     clock = Clock.start(listener)
     check_options(runtime, "f32", "none")
+    check_flags(cheap=cheap, overwrite=overwrite)
     check_numbers(seed=seed, max_pixels=max_pixels)
+    _check_cheap(options)
+    source = Source(data, root, label, path_column, split_column, group_column)
+    with clock.phase("read"):
+        manifest = check_not_empty(source.read())
+        further = None if clean is None else source.further()
     folder = _folder(output, str(data), overwrite=overwrite)
     target = None if clean is None else Path(clean)
     if target is not None:
         check_clean_target(target, Path(data), overwrite=overwrite)
-    source = Source(data, root, label, path_column, split_column, group_column)
-    with clock.phase("read"):
-        manifest = check_not_empty(source.read())
     for hint in manifest.hints:
         listener.warn(hint)
+    cache = usable_cache(cache_folder())
+    ready: tuple[Frozen, ...] = ()
+    if not cheap:  # a name that cannot be used is told before the long part
+        ready = prepare_backbones(backbone, cache, clock, listener, runtime=runtime, precision="f32", views="none")
     with clock.phase("look at files"):
         seen = survey(manifest.items, threads=cores(), max_pixels=max_pixels, on_progress=listener.progress)
-    manifest = replace(manifest, items=seen.items)
-    features = None
-    if not cheap and seen.items:
-        features = _features(manifest, backbone, runtime, max_pixels, clock, listener)
+    lost = [s for s in manifest.skipped if s.reason == LINK_TO_NOTHING and has_image_ending(s.path)]
+    seen = replace(seen, rejected=(*seen.rejected, *lost))
+    manifest = replace(manifest, items=seen.items, skipped=tuple(s for s in manifest.skipped if s not in lost))
+    features = _features(manifest, ready, cache, max_pixels, clock, listener) if ready and seen.items else None
     with clock.phase("near-duplicates"):
         pairs = _near(seen, features)
     with clock.phase("labels"):
         labels = _Labels() if features is None else _labels(manifest, features, pairs, seed)
     found = _findings(manifest, seen, pairs, labels)
+    not_done = _not_done(manifest, labels, cheap=cheap)
     page = CheckPage(
         f"{manifest.source}: {len(manifest):,} images",
         found,
         check_findings.facts(manifest, seen),
-        ("Labels and outliers were not looked at (--cheap).",) if cheap else (),
+        not_done,
         command_line(check, options),
         clock.rounded(),
     )
     with clock.phase("write"):
         if target is not None:
             kept, remarks = cleaned(manifest, [(p.first, p.second) for p in pairs], seen.rejected)
-            write_cleaned(kept, [*remarks, *_suspects(manifest, labels.errors)], target, overwrite=overwrite)
+            remarks += _suspects(manifest, labels.errors)
+            write_cleaned(kept, remarks, target, overwrite=overwrite, further=further)
         _write(page, folder, overwrite=overwrite)
-    return Check(manifest, found, seen.rejected, pairs, labels.errors, folder, target)
+    return Check(manifest, found, seen.rejected, pairs, labels.errors, folder, target, not_done)
+
+
+def _check_cheap(options: dict[str, Any]) -> None:
+    """Saying something that has no effect would go unheard."""
+    parameters = inspect.signature(check).parameters
+    for name in ("backbone", "runtime", "seed"):
+        if options["cheap"] and options[name] != parameters[name].default:
+            raise OptionError(f"--{name} has no effect with --cheap, which computes no features; leave one of them out")
+
+
+def _not_done(manifest: Manifest, labels: _Labels, *, cheap: bool) -> tuple[str, ...]:
+    """What was not looked at, and why."""
+    if cheap:
+        return ("Labels and outliers were not looked at (--cheap).",)
+    sizes = {name: size for name, size in manifest.class_sizes().items() if size}
+    without = len(manifest) - sum(sizes.values())
+    said = []
+    if not sizes:
+        said.append("Labels were not looked at: no image has one.")
+    elif len(sizes) == 1:
+        said.append(f"Labels were not looked at: all are {next(iter(sizes))!r}, and it takes two classes.")
+    elif labels.errors is None:
+        said.append("Labels were not looked at: fewer than two classes have two images (or groups).")
+    if sizes and without:
+        said.append(f"{so_many(without, 'image has', 'images have')} no label to look at.")
+    return tuple(said)
 
 
 def _folder(output: str | os.PathLike[str] | None, data: str, *, overwrite: bool) -> Path:
@@ -171,11 +214,9 @@ def _folder(output: str | os.PathLike[str] | None, data: str, *, overwrite: bool
 
 
 def _features(
-    manifest: Manifest, backbone: str, runtime: str, max_pixels: int, clock: Clock, listener: Listener
+    manifest: Manifest, ready: tuple[Frozen, ...], cache: Path, max_pixels: int, clock: Clock, listener: Listener
 ) -> NDArray[np.float32]:
     """One row for each item."""
-    cache = usable_cache(cache_folder())
-    ready = prepare_backbones(backbone, cache, clock, listener, runtime=runtime, precision="f32", views="none")
     found = gather(manifest, (), ready, cache, clock, listener, max_pixels=max_pixels, max_rejected=1.0)
     row_of = {key: row for row, key in enumerate(found.table.keys)}
     # A file that changed since it was hashed has no features: it stands for nothing.
@@ -220,6 +261,8 @@ def _labels(manifest: Manifest, features: NDArray[np.float32], pairs: tuple[Pair
     likely = held_out_probabilities(
         features[known], targets[known], len(manifest.classes), groups=group[known], seed=seed, repeats=repeats
     )
+    if not np.isfinite(likely).any():  # nothing could be held out
+        return _Labels(unusual=unusual)
     errors = label_errors(likely, targets[known])
     return _Labels(replace(errors, rows=known[errors.rows]), inseparable(likely, targets[known]), unusual)
 

@@ -13,12 +13,12 @@ from regraft.data.class_names import named_alike, named_like_splits
 from regraft.data.clips import guess_clips
 from regraft.data.lookalikes import clusters
 from regraft.data.manifest import SPLITS
-from regraft.data.names import shown
+from regraft.data.names import shown, so_many
 from regraft.data.quick_check import class_sizes
 from regraft.evaluation.report.data_check import Finding, Shown, counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from regraft.data.lookalikes import Pair
     from regraft.data.manifest import Item, Manifest, Skipped
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _NARROW = 4.0  # longer over shorter side
 _SMALL_SIDE = 32  # pixels
 _FRAMES_SHOWN = 6
+_LEAST_SHARE = 0.001  # of labels; less is not told in a tenth of a percent
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def unreadable(rejected: tuple[Skipped, ...]) -> Iterator[Finding]:
     """Files that cannot be decoded."""
     if rejected:
         reasons = [f"{reason} ({count})" for reason, count in Counter(s.reason for s in rejected).most_common()]
-        sentence = f"{_files(len(rejected))} cannot be read: {shown(reasons, 3)}. Mend or remove them"
+        sentence = f"{so_many(len(rejected), 'file', 'files')} cannot be read: {shown(reasons, 3)}. Mend or remove them"
         groups = tuple((Shown(s.path, note=s.reason),) for s in rejected)
         yield Finding("unreadable", "Unreadable files", sentence, matters=True, groups=groups)
 
@@ -87,17 +88,21 @@ def identical(manifest: Manifest) -> Iterator[Finding]:
         return tuple(tuple(Shown.of(by_path[path]) for path in paths) for paths in found)
 
     if across:
-        sentence = f"{len(across)} images stand in several splits as identical files: the numbers are too good by them"
+        number = so_many(len(across), "image stands", "images stand")
+        sentence = f"{number} in several splits as identical files: the numbers are too good by {_them(across)}"
         yield Finding(
             "identical-across-splits", "Identical across splits", sentence, True, groups(c.paths for c in across)
         )
     if contrary:
-        sentence = f"{len(contrary)} images stand several times with different labels; at most one of these is right"
+        number = so_many(len(contrary), "image stands", "images stand")
+        sentence = f"{number} several times with different labels; at most one of these is right"
         title = "Identical, labelled differently"
         yield Finding("identical-labelled-differently", title, sentence, True, groups(c.paths for c in contrary))
     if others := [paths for key, paths in rest.items() if key not in apart]:
         extra = sum(map(len, others)) - len(others)
-        sentence = f"{len(others)} images stand several times ({extra} copies); they count more than others"
+        number = so_many(len(others), "image stands", "images stand")
+        they = "it counts" if len(others) == 1 else "they count"
+        sentence = f"{number} several times ({so_many(extra, 'copy', 'copies')}); {they} more than others"
         yield Finding("identical", "Identical files", sentence, False, groups(others))
 
 
@@ -122,29 +127,34 @@ def near(manifest: Manifest, twins: tuple[Twins, ...]) -> Iterator[Finding]:
     others = [t for t in twins if t not in across and t not in contrary]
     copies = "re-encoded, resized or slightly cropped copies"
     if across:
-        sentence = f"{len(across)} pictures stand in several splits, as {copies}: the numbers are too good by them"
+        number = so_many(len(across), "picture stands", "pictures stand")
+        sentence = f"{number} in several splits, as {copies}: the numbers are too good by {_them(across)}"
         title = "Near-duplicates across splits"
         yield Finding("near-duplicates-across-splits", title, sentence, True, groups(across))
     if contrary:
-        sentence = f"{len(contrary)} pictures stand several times, as {copies}, with different labels"
+        number = so_many(len(contrary), "picture stands", "pictures stand")
+        sentence = f"{number} several times, as {copies}, with different labels"
         title = "Near-duplicates, labelled differently"
         yield Finding("near-duplicates-labelled-differently", title, sentence, True, groups(contrary))
     if others:
         free = "" if manifest.split_sizes() else ". Splits made from this data may divide them: group them"
-        sentence = f"{len(others)} pictures stand several times, as {copies}{free}"
+        sentence = f"{so_many(len(others), 'picture stands', 'pictures stand')} several times, as {copies}{free}"
         yield Finding("near-duplicates", "Near-duplicates", sentence, False, groups(others))
 
 
 def straddling(manifest: Manifest) -> Iterator[Finding]:
     """Groups, and guessed videos, that are in more than one split."""
     if groups := group_conflicts(manifest):
-        sentence = f"{len(groups)} groups have images in more than one split: {shown([c.name for c in groups], 5)}"
+        number = so_many(len(groups), "group has", "groups have")
+        sentence = f"{number} images in more than one split: {shown([c.name for c in groups], 5)}"
         yield Finding("groups-across-splits", "Groups across splits", sentence, matters=True)
     clips = [clip for clip in guess_clips(manifest) if len(clip.splits) > 1 or not manifest.split_sizes()]
     if clips:
-        where = "stand in more than one split" if manifest.split_sizes() else "may be divided when splits are made"
+        stand = "stands" if len(clips) == 1 else "stand"
+        where = f"{stand} in more than one split" if manifest.split_sizes() else "may be divided when splits are made"
+        which = so_many(len(clips), "numbered sequence, by its name", "numbered sequences, by their names")
         sentence = (
-            f"{len(clips)} numbered sequences, by their names frames of one video (a guess), {where}:"
+            f"{which} frames of one video (a guess), {where}:"
             f" {shown([clip.name for clip in clips], 5)}. If they are, name their video in a group column"
         )
         frames = tuple(tuple(Shown.of(manifest.items[row]) for row in clip.rows[:_FRAMES_SHOWN]) for clip in clips)
@@ -179,17 +189,27 @@ def labels(manifest: Manifest, errors: LabelErrors | None) -> Iterator[Finding]:
             for row, other, margin in zip(errors.rows, errors.suggested, errors.margins, strict=True)
         )
         sentence = (
-            f"{len(groups)} images look more like another class to models that had not seen them; confident learning"
-            f" puts the share of labels that contradict such models at {100 * errors.noise:.1f} %. The most certain"
-            f" come first; difficult images and overlapping classes are among them"
+            f"{so_many(len(groups), 'image looks', 'images look')} more like another class to models that had not seen"
+            f" {_them(groups)}; confident learning puts the share of labels that contradict such models"
+            f" {_share(errors.noise)}. The most certain come first; difficult images and overlapping classes are among"
+            " them"
         )
         yield Finding("label-suspects", "Labels to look at", sentence, groups=groups)
+
+
+def _share(noise: float) -> str:
+    return f"at {100 * noise:.1f} %" if noise >= _LEAST_SHARE else "below 0.1 %"
+
+
+def _them(found: Sequence[object]) -> str:
+    return "it" if len(found) == 1 else "them"
 
 
 def unusual(manifest: Manifest, found: tuple[tuple[int, float], ...]) -> Iterator[Finding]:
     """Outliers of their class."""
     if found:
-        sentence = f"{len(found)} images are far from every other image of their class"
+        number = so_many(len(found), "image is", "images are")
+        sentence = f"{number} far from every other image of {'its' if len(found) == 1 else 'their'} class"
         groups = tuple((Shown.of(manifest.items[row], f"{score:.1f} deviations from usual"),) for row, score in found)
         yield Finding("outliers", "Unusual images", sentence, groups=groups)
 
@@ -199,20 +219,27 @@ def odd_files(items: tuple[Item, ...], looks: tuple[Look, ...]) -> Iterator[Find
     sides = [min(look.width, look.height) for look in looks]
     small = min(float(_SMALL_SIDE), float(np.median(sides)) / 2) if sides else 0.0
     kinds = (
-        ("one-colour", "Images of one colour", [look.plain for look in looks], "are of one colour"),
-        ("tiny-images", "Tiny images", [side < small for side in sides], f"have a side below {small:.0f} pixels"),
+        ("one-colour", "Images of one colour", [look.plain for look in looks], ("is", "are"), "of one colour"),
+        (
+            "tiny-images",
+            "Tiny images",
+            [side < small for side in sides],
+            ("has", "have"),
+            f"a side below {small:.0f} pixels",
+        ),
         (
             "narrow-images",
             "Narrow images",
             [max(look.width, look.height) > _NARROW * min(look.width, look.height) for look in looks],
-            f"are more than {_NARROW:.0f} times as long as wide; a square crop shows little of them",
+            ("is", "are"),
+            f"more than {_NARROW:.0f} times as long as wide; a square crop shows little of them",
         ),
     )
-    for kind, title, which, what in kinds:
+    for kind, title, which, (one, many), what in kinds:
         rows = np.flatnonzero(which).tolist()
         if rows:
             groups = tuple((Shown.of(items[r], f"{looks[r].width} x {looks[r].height}"),) for r in rows)
-            yield Finding(kind, title, f"{_files(len(rows))} {what}", groups=groups)
+            yield Finding(kind, title, f"{so_many(len(rows), f'file {one}', f'files {many}')} {what}", groups=groups)
     told: dict[str, list[int]] = {}
     for row, look in enumerate(looks):
         for note in look.notes:
@@ -221,10 +248,6 @@ def odd_files(items: tuple[Item, ...], looks: tuple[Look, ...]) -> Iterator[Find
         texts = [f"{note} ({len(rows)})" for note, rows in sorted(told.items(), key=lambda entry: -len(entry[1]))]
         groups = tuple((Shown.of(items[r], note),) for note, rows in told.items() for r in rows)
         yield Finding("decoding", "What decoding did", shown(texts, 6), groups=groups)
-
-
-def _files(count: int) -> str:
-    return f"{count:,} file{'s' if count > 1 else ''}"
 
 
 def facts(manifest: Manifest, seen: Survey) -> dict[str, str]:
@@ -239,5 +262,5 @@ def facts(manifest: Manifest, seen: Survey) -> dict[str, str]:
         facts["formats"] = counted(Counter(look.format for look in seen.looks))
         facts["without colour"] = f"{sum(look.colourless for look in seen.looks):,}"
     if manifest.skipped:
-        facts["not part of the data"] = f"{len(manifest.skipped):,} files"
+        facts["not part of the data"] = so_many(len(manifest.skipped), "file", "files")
     return facts

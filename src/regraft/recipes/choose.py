@@ -99,7 +99,7 @@ def choose(gathered: Gathered, backbones: Sequence[Frozen], seed: int, clock: Cl
         listener.warn(note)
         return Choice(STRATEGIES[FALLBACK], None, note)
     board = replace(board, notes=(*board.notes, *notes))
-    listener.say(board.sentence)
+    listener.say(board.brief)
     for note in board.notes:
         listener.say(f"  {note}")
-    return Choice(STRATEGIES[board.recommended.candidate.strategy], board, board.sentence)
+    return Choice(STRATEGIES[board.recommended.candidate.strategy], board, board.brief)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from regraft.data.manifest import Item, Manifest, Skipped
+    from regraft.data.table import Further
 
 _ENDINGS = {".csv", ".tsv", ".parquet"}
 
@@ -122,14 +123,16 @@ def _left_out(items: tuple[Item, ...], rows: list[int]) -> dict[int, str]:
     return gone
 
 
-def write_cleaned(manifest: Manifest, remarks: Iterable[Remark], target: Path, *, overwrite: bool) -> None:
-    """Write the manifest as a table, and the remarks as CSV beside it.
+def write_cleaned(
+    manifest: Manifest, remarks: Iterable[Remark], target: Path, *, overwrite: bool, further: Further | None = None
+) -> None:
+    """Write the manifest as a table, with the further columns of the data's own, and the remarks as CSV beside it.
 
     Raises:
         RunExists: a file stands there.
         CannotWrite: the place cannot be written to.
     """
-    write_manifest(manifest, target, overwrite=overwrite)
+    write_manifest(manifest, target, overwrite=overwrite, further=further)
     beside = remarks_path(target)
     check_file_target(beside, overwrite=overwrite)
     buffer = io.StringIO()

@@ -18,7 +18,7 @@ from regraft.errors import BackboneError, OptionError
 from regraft.features.frozen import check_options
 from regraft.features.store import cache_folder, usable_cache
 from regraft.features.table import VIEWS
-from regraft.recipes.backbone import backbone_names
+from regraft.recipes.backbone import backbone_names, check_names
 from regraft.recipes.catalogue import AUTO, STRATEGIES
 from regraft.recipes.catalogue import strategy as find_strategy
 from regraft.recipes.choose import entry_of, feature_strategies, task_of
@@ -26,7 +26,7 @@ from regraft.recipes.compare_backbones import gather_all
 from regraft.recipes.contest import measure, to_leaderboard
 from regraft.recipes.contest_splits import choose_metric, make_task_splits, parse_folds
 from regraft.recipes.frozen_run import frozen_run
-from regraft.recipes.gather import check_numbers, warn_of_leaks
+from regraft.recipes.gather import check_flags, check_numbers, warn_of_leaks
 from regraft.recipes.listen import Clock, Listener
 from regraft.recipes.nested import nested_optimism
 from regraft.recipes.run import Run, choose_folder, command_line
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from regraft.evaluation.comparison import Leaderboard
     from regraft.recipes.catalogue import Strategy
     from regraft.recipes.compare_backbones import Backbones
+    from regraft.recipes.contest import Contestant
 
 _LISTENER = Listener()
 _LISTS = ("backbones", "strategies")
@@ -84,7 +85,7 @@ def compare(
         budget: Compare for about so long: 90s, 10m, 2h. The cheapest come first, and what did not fit is named. Fitting
             and measuring the winner comes on top.
         folds: Folds x repeats of the cross-validation.
-        nested: Repeat the whole comparison inside five outer folds, to see how much too good the winner looks.
+        nested: Repeat the whole comparison inside as many outer folds, to see how much too good the winner looks.
         metric: auto is accuracy, or balanced accuracy where the largest class is over five times the smallest.
         run: The folder to leave the run in; by default a new one below `runs`.
         overwrite: Replace the run folder if it exists.
@@ -109,23 +110,25 @@ def compare(
         RegraftError: whatever is wrong with the data or the options, in a sentence; nothing is left behind.
     """
     options = {k: v for k, v in locals().items() if k != "listener"}
-    options |= {name: ",".join(options[name]) for name in _LISTS if isinstance(options[name], list | tuple)}
+    options |= {name: ",".join(map(str, options[name])) for name in _LISTS if isinstance(options[name], list | tuple)}
     began, clock = time.perf_counter(), Clock.start(listener)
     asked = SimpleNamespace(**options)
     plans, names = check(asked)
+    cache = usable_cache(cache_folder())
+    check_names(names, cache)
     source = source_of(asked)
     if source is None:
         raise OptionError("nothing to compare on: name a folder, a table or sample:textile")
     name = f"{_stem(data)}-compare"
     target = choose_folder(run, name, overwrite=overwrite)
     deadline = None if budget is None else began + seconds_of(budget)
-    found = gather_all(asked, names, source, usable_cache(cache_folder()), began, clock, listener)
+    found = gather_all(asked, names, source, cache, began, clock, listener)
     some = next(iter(found.gathered.values()))
     listener.say(f"splits: {some.manifest.split_note}")
     leaks = [*warn_of_leaks(some.manifest, listener), *warn_of_names(some.manifest, listener)]
     with clock.phase("compare"):
         board = select(found, plans, asked, deadline, listener)
-    listener.say(board.sentence)
+    listener.say(board.brief)
     facts = {"command": command_line(compare, options), "options": options}
     return _keep(board, found, asked, facts, target, name, tuple(leaks), clock, listener)
 
@@ -133,6 +136,7 @@ def compare(
 def check(asked: SimpleNamespace) -> tuple[list[Strategy], list[str]]:
     """Refuse what cannot work before any work is done; returns strategies and names of backbones."""
     check_options(asked.runtime, asked.precision, "none")
+    check_flags(nested=asked.nested, overwrite=asked.overwrite, resplit=asked.resplit)
     check_numbers(seed=asked.seed, max_rejected=asked.max_rejected, max_pixels=asked.max_pixels)
     parse_folds(asked.folds)
     if asked.views not in VIEWS:
@@ -201,10 +205,18 @@ def select(
     metric = choose_metric(asked.metric, task.targets)
     heads = [plan for plan in plans if not plan.trains]
     trained = [plan for plan in plans if plan.trains]
-    inner = _inner_deadline(deadline, nested=asked.nested, trained=bool(trained and heads))
+    outer = splits.folds if asked.nested else 0
+    inner = _inner_deadline(deadline, outer=outer, trained=bool(trained and heads))
     progress = listener.progress
     everyone = measure(entries, heads, task, splits, metric, seed=asked.seed, deadline=inner, progress=progress)
     others, missed, failed, notes = [], [], dict(found.failed), list(splits.notes)
+    nested = asked.nested
+    if nested and inner is not None and not _whole_repeat(everyone, splits.folds):
+        nested = False
+        notes.append("the nested estimate was left out: its share of the budget is needed for the comparison itself")
+        listener.warn(notes[-1])
+        inner = _inner_deadline(deadline, outer=0, trained=bool(trained and heads))
+        everyone = measure(entries, heads, task, splits, metric, seed=asked.seed, deadline=inner, progress=progress)
     if trained:
         from regraft.recipes.rivals import measure_rivals
 
@@ -217,17 +229,25 @@ def select(
     board = to_leaderboard(everyone, splits, task, metric, others=others)
     missed += [f"{plan.name} on {name}" for name in found.missed for plan in plans]
     board = replace(board, missed=(*board.missed, *missed), failed={**board.failed, **failed}, notes=(*notes,))
-    if asked.nested:
-        board = replace(board, optimism=nested_optimism(entries, heads, task, board, asked, deadline, listener))
+    if nested:
+        found_out = nested_optimism(entries, heads, task, board, asked, deadline, listener)
+        if found_out is None:
+            notes.append("the nested estimate could not be made in the time, or of these images")
+        board = replace(board, optimism=found_out, notes=(*notes,))
     return board
 
 
-def _inner_deadline(deadline: float | None, *, nested: bool, trained: bool) -> float | None:
-    """When the strategies on features must be done: half of the time for what trains, a sixth beside five folds."""
+def _whole_repeat(everyone: Sequence[Contestant], folds: int) -> bool:
+    """Whether anybody was measured on one."""
+    return any(np.isfinite(one.scores).sum() >= folds for one in everyone)
+
+
+def _inner_deadline(deadline: float | None, *, outer: int, trained: bool) -> float | None:
+    """When the strategies on features must be done: half the time for what trains, one share beside each outer fold."""
     if deadline is None:
         return None
     now = time.perf_counter()
-    share = (1 / 6 if nested else 1.0) * (0.5 if trained else 1.0)
+    share = (0.5 if trained else 1.0) / (1 + outer)
     return now + share * (deadline - now)
 
 
@@ -246,18 +266,18 @@ def _keep(
     winner = board.recommended.candidate
     plan = STRATEGIES[winner.strategy]
     if plan.trains:
-        return _keep_trained(board, asked, target, listener)
+        return _keep_trained(board, asked, facts["command"], target, listener)
     gathered, ready = found.gathered[winner.backbone], found.ready[winner.backbone]
     how = SimpleNamespace(seed=asked.seed, overwrite=asked.overwrite, calibrate="auto", abstain_at=None)
     whole = how, facts, name, target, clock, listener
-    return frozen_run(gathered, ready, plan, *whole, notes=(*leaks, board.sentence), leaderboard=board)
+    return frozen_run(gathered, ready, plan, *whole, notes=leaks, leaderboard=board)
 
 
-def _keep_trained(board: Leaderboard, asked: SimpleNamespace, target: Path, listener: Listener) -> Run:
+def _keep_trained(board: Leaderboard, asked: SimpleNamespace, command: str, target: Path, listener: Listener) -> Run:
     """Train the recommended candidate on all training images, as `train` does."""
     defaults = {name: p.default for name, p in inspect.signature(train).parameters.items() if name != "listener"}
     data = ("root", "label", "path_column", "split_column", "group_column", "resplit", "max_rejected", "max_pixels")
     options = {name: getattr(asked, name) for name in (*data, "data", "runtime", "seed", "overwrite")}
     winner = board.recommended.candidate
     own = {"strategy": winner.strategy, "backbone": winner.backbone, "run": target}
-    return train_resolved({**defaults, **options, **own}, None, listener, board)
+    return train_resolved({**defaults, **options, **own}, None, listener, board, command)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from regraft.recipes.contest_splits import Split, Splits, Task
 
 _TIMED_ROWS, _TIMED_RUNS = 64, 3
+_FEW = 5  # folds that everybody shall have before anybody has more
 # The cheap ones first, as long as nothing has been measured.
 _ORDER = ("nearest-mean", "naive-bayes", "knn", "lda", "svm-linear", "svm-rbf", "svm", "linear-probe", "mlp-head")
 _EXPECTED = {name: n for n, name in enumerate(_ORDER)}
@@ -75,7 +76,7 @@ class Contestant:
 
     @property
     def cost(self) -> float:
-        """Seconds of a fit."""
+        """Seconds of a fit that shares nothing with others."""
         return float(np.mean(self.seconds)) if self.seconds else np.inf
 
 
@@ -93,8 +94,9 @@ def measure(
     """Fit and score every strategy on every entry, on the same splits.
 
     Without a deadline everything is measured, and equal arguments give equal scores. With one, each is fitted on the
-    first split, which tells what it costs; then the first repeat is gone through by as many as fit, cheapest first;
-    then each further repeat, as long as all fit that went through the last.
+    first split, the cheapest first, which tells what it costs, as long as those that are begun can have a few folds;
+    these few are gone through by as many as fit, then the rest of the first repeat; then further repeats, as long as
+    all had the last one.
 
     Args:
         entries: features; rows belong to `task`.
@@ -143,17 +145,37 @@ def _in_rounds(
     deadline: float,
 ) -> None:
     """Go through the splits as the time allows."""
-    ranks = sorted({_expected(one) for one in everyone})
-    for rank in ranks:  # the quickest on every backbone first
-        go([0], [one for one in everyone if _expected(one) == rank])
-    left = [one for one in everyone if one.seconds and not one.failed]
-    rounds = [[n for n, part in enumerate(splits.parts) if part.repeat == r] for r in range(len(splits.parts))]
-    for numbers in (rounds[0][1:], *filter(None, rounds[1:])):
-        fit = _that_fit(left, len(numbers), deadline - time.perf_counter())
+    few = min(splits.folds, _FEW)
+    begun: list[Contestant] = []
+    for rank in sorted({_expected(one) for one in everyone}):  # the quickest on every backbone first
+        if begun and _seconds(begun, few - 1) > deadline - time.perf_counter():
+            break  # the time that is left is for those whose cost is known
+        group = [one for one in everyone if _expected(one) == rank]
+        go([0], group)
+        begun += [one for one in group if one.seconds and not one.failed]
+    first, *further = _by_repeat(splits)
+    for numbers in filter(None, (first[1:few], first[few:])):
+        fit = _that_fit(begun, len(numbers), deadline - time.perf_counter())
         go(numbers, fit)
-        if len(fit) < len(left) and numbers[0] > 1:
-            return  # a further repeat that not all have had is the last
-        left = [one for one in fit if not one.failed]
+        for one in sorted((one for one in begun if one not in fit), key=lambda one: one.cost):
+            go(numbers[: max(0, int((deadline - time.perf_counter()) * cores() / one.cost))], [one])
+    last = first
+    for numbers in further:
+        if not all(one.failed or np.isfinite(one.scores[last]).all() for one in begun):
+            return
+        go(numbers, _that_fit(begun, len(numbers), deadline - time.perf_counter()))
+        last = numbers
+
+
+def _by_repeat(splits: Splits) -> list[list[int]]:
+    """Numbers of the splits, a list a repeat."""
+    repeats = [part.repeat for part in splits.parts]
+    return [[n for n, repeat in enumerate(repeats) if repeat == which] for which in sorted(set(repeats))]
+
+
+def _seconds(contestants: Sequence[Contestant], splits: int) -> float:
+    """What they take for so many splits."""
+    return sum(one.cost for one in contestants) * splits / cores()
 
 
 def _expected(one: Contestant) -> int:
@@ -209,9 +231,12 @@ def _fit_group(
 
 
 def as_candidates(contestants: Sequence[Contestant], splits: Splits) -> tuple[list[Candidate], list[str]]:
-    """Those that were measured on one whole repeat at least, and the names of those that were not."""
+    """Those that were measured on two splits at least, or as many as anybody, and the names of those that were not.
+
+    It takes a whole repeat to be recommended.
+    """
     counts = [int(np.isfinite(one.scores).sum()) for one in contestants if not one.failed]
-    needed = max(1, min(splits.folds, max(counts, default=0)))
+    needed = max(1, min(2, max(counts, default=0)))
     found, missed = [], []
     for one in contestants:
         if one.failed:
@@ -221,7 +246,8 @@ def as_candidates(contestants: Sequence[Contestant], splits: Splits) -> tuple[li
             continue
         size = one.entry.size + sum(array.nbytes for array in one.head.arrays().values())
         ms = one.entry.image_ms + _head_ms(one.head, one.entry.features)
-        found.append(Candidate(one.entry.backbone, one.strategy.name, one.scores, one.cost, ms, size, one.losses))
+        measured = one.scores, one.cost, ms, size, one.losses
+        found.append(Candidate(one.entry.backbone, one.strategy.name, *measured, enough=splits.folds))
     return found, missed
 
 

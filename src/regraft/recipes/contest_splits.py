@@ -70,12 +70,12 @@ class Splits:
 
 
 def parse_folds(text: str) -> tuple[int, int]:
-    """Folds and repeats of `5x3`; `5` is `5x1`.
+    """Folds and repeats of `5x3` or `5 x 3`; `5` is `5x1`.
 
     Raises:
         OptionError: anything else.
     """
-    found = re.fullmatch(r"(\d{1,3})(?:x(\d{1,3}))?", str(text).strip().lower())
+    found = re.fullmatch(r"(\d{1,3})(?:\s*[x×]\s*(\d{1,3}))?", str(text).strip().lower())
     folds, repeats = (int(found[1]), int(found[2] or 1)) if found else (0, 0)
     if not 2 <= folds <= _MOST_FOLDS or not 1 <= repeats <= _MOST_REPEATS:  # noqa: PLR2004 - one fold holds out nothing
         raise OptionError(

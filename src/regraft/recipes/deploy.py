@@ -104,7 +104,7 @@ def facts_of(begun: Begun, course: Course, backbones: tuple[Frozen, ...], kept: 
     from regraft.recipes.train import train
 
     return {
-        "command": command_line(train, {**begun.options, "run": begun.target}),
+        "command": begun.command or command_line(train, {**begun.options, "run": begun.target}),
         "options": {**course.resolved, "run": begun.options["run"]},
         "strategy": kept,
         "asked_strategy": begun.plan.name,

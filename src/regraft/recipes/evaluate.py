@@ -195,10 +195,12 @@ def _unknown_labels(manifest: Manifest, predictor: Predictor, listener: Listener
     if len(unknown) == len(sizes):
         known = ", ".join(map(repr, predictor.classes[:_SHOWN])) + (", ..." if len(predictor.classes) > _SHOWN else "")
         raise DataError(
-            f"None of the {len(unknown)} labels in {manifest.source} ({shown}) is one of the model's"
+            f"None of the labels in {manifest.source} ({len(unknown):,}: {shown}) is one of the model's"
             f" {len(predictor.classes)} classes ({known}). Name the column of labels with --label, or rename them."
         )
-    said = f"{sum(unknown.values())} images have labels that the model does not know ({shown}): not in the numbers"
+    total = sum(unknown.values())
+    have = "1 image has a label" if total == 1 else f"{total:,} images have labels"
+    said = f"{have} that the model does not know ({shown}): not in the numbers"
     listener.warn(said)
     return [said]
 

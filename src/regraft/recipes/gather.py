@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regraft.data.cells import open_table
 from regraft.data.checks import drop_unlabelled, duplicate_conflicts, group_conflicts
 from regraft.data.manifest import Manifest, Skipped, check_not_empty, hash_items
-from regraft.data.read import read_data
+from regraft.data.names import so_many
+from regraft.data.read import is_table, read_data
+from regraft.data.rows import absolute
+from regraft.data.table import Further, further_columns
+from regraft.data.tasks import label_words, means_tasks, parse_tasks
 from regraft.errors import DataError, OptionError, TooManyRejected
 from regraft.features.external import read_features
 from regraft.features.frozen import features_of
@@ -16,7 +22,6 @@ from regraft.features.runtime import cores
 from regraft.features.table import FeatureTable
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Sequence
 
     from regraft.features.extract import Extraction
@@ -40,13 +45,24 @@ def check_numbers(*, seed: object = 0, max_rejected: object = 0.0, max_pixels: o
         raise OptionError(f"max-pixels is {max_pixels!r}; expected a whole number above 0, such as 200000000")
 
 
+def check_flags(**values: object) -> None:
+    """Refuse what is neither true nor false: the text "no" would count as yes.
+
+    Raises:
+        OptionError: naming the value and what was expected.
+    """
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise OptionError(f"{name.replace('_', '-')} is {value!r}; expected True or False")
+
+
 @dataclass(frozen=True)
 class Source:
-    """What the user named as data, and how to read it. Fields are the options of the same names."""
+    """What the user named as data with one column of classes, and how to read it. Fields are the options so called."""
 
     data: str | os.PathLike[str]
     root: str | os.PathLike[str] | None = None
-    label: str | None = None
+    label: str | list[str] | None = None
     path_column: str | None = None
     split_column: str | None = None
     group_column: str | None = None
@@ -56,15 +72,49 @@ class Source:
 
         Raises:
             DataError: nothing there that could be images.
+            OptionError: no name of data, or `label` is not one column of classes.
         """
         return read_data(
-            str(self.data) if not isinstance(self.data, Path) else self.data,
+            self._name(),
             root=None if self.root is None else Path(self.root),
-            label_column=self.label,
+            label_column=self._label(),
             path_column=self.path_column,
             split_column=self.split_column,
             group_column=self.group_column,
         )
+
+    def further(self) -> Further | None:
+        """What a table says beyond path, label, split and group; None where the data is no table.
+
+        Raises:
+            DataError, OptionError: as `read`.
+        """
+        if not is_table(self._name()):
+            return None
+        columns = {"path": self.path_column, "split": self.split_column, "group": self.group_column}
+        return further_columns(self._name(), {**columns, "label": self._label()}, root=self.root)
+
+    def _name(self) -> str:
+        if not isinstance(self.data, str | os.PathLike):
+            raise OptionError(f"data is {self.data!r}; expected a folder, a table or sample:textile")
+        return os.fspath(self.data)
+
+    def _label(self) -> str | None:
+        """The one column of classes."""
+        words = label_words(self.label)
+        if len(words) > 1:
+            raise OptionError(
+                f"label names {len(words)} columns ({', '.join(words)}); here one column of classes is expected"
+            )
+        if not means_tasks(words) or not is_table(self._name()):
+            return words[0] if words else None
+        (task,) = parse_tasks(words, open_table(absolute(self._name())))
+        if task.kind != "classes":
+            raise OptionError(
+                f"label {words[0]!r} asks for {task.kind}; here one column of classes is expected. Other tasks are for"
+                " `regraft train`."
+            )
+        return task.columns[0]
 
 
 @dataclass(frozen=True)
@@ -261,16 +311,19 @@ def warn_of_leaks(manifest: Manifest, listener: Listener) -> list[str]:
     groups = group_conflicts(manifest)
     if across:
         said.append(
-            f"{len(across)} images stand in more than one split as identical files (such as {across[0].paths[0]}):"
-            f" the numbers are too good by them"
+            f"{so_many(len(across), 'image stands', 'images stand')} in more than one split as identical files (such as"
+            f" {across[0].paths[0]}): the numbers are too good by {'it' if len(across) == 1 else 'them'}"
         )
     if contradicting:
         said.append(
-            f"{len(contradicting)} images stand twice with different labels (such as {contradicting[0].paths[0]}:"
-            f" {' and '.join(contradicting[0].labels)})"
+            f"{so_many(len(contradicting), 'image stands', 'images stand')} twice with different labels (such as"
+            f" {contradicting[0].paths[0]}: {' and '.join(contradicting[0].labels)})"
         )
     if groups:
-        said.append(f"{len(groups)} groups have images in more than one split (such as {groups[0].name})")
+        said.append(
+            f"{so_many(len(groups), 'group has', 'groups have')} images in more than one split (such as"
+            f" {groups[0].name})"
+        )
     for sentence in said:
         listener.warn(sentence)
     return said

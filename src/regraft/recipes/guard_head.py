@@ -71,16 +71,17 @@ def tell_kept(guard: Guard, predictions: Predictions, part: str, listener: Liste
     """Say what the threshold keeps of images that were measured, and how much of that is right."""
     if guard.threshold is None:
         return
-    kept = keep(*confidences(predictions), guard.threshold.value)
-    right = (
-        ""
-        if kept.accuracy is None
-        else ", {:.3f} of them right ({:.3f} to {:.3f})".format(kept.accuracy, *kept.interval)
-    )
-    listener.say(
-        f"of the {kept.images:,} {part} images {kept.kept:,} are kept{right}, the others are unsure"
-        + ("" if guard.threshold.reached else f"; an accuracy of {guard.threshold.target:g} could not be promised")
-    )
+    kept, threshold = keep(*confidences(predictions), guard.threshold.value), guard.threshold
+    said = f"unsure: {kept.images - kept.kept:,} of {kept.images:,} {part} images"
+    if kept.accuracy is not None:
+        said += "; of those kept {:.3f} are right (95 % interval {:.3f} to {:.3f})".format(
+            kept.accuracy, *kept.interval
+        )
+    if not threshold.reached:
+        said += f"; an accuracy of {threshold.target:g} could not be promised"
+    elif kept.accuracy is not None and kept.accuracy < threshold.target:
+        said += f"; fewer than the {threshold.target:g} that was asked for"
+    listener.say(said)
 
 
 def guard_head(

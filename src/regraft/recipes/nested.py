@@ -10,7 +10,7 @@ import numpy as np
 
 from regraft import heads
 from regraft.errors import RegraftError
-from regraft.evaluation.comparison import Optimism
+from regraft.evaluation.comparison import Optimism, mean_interval
 from regraft.recipes.catalogue import STRATEGIES
 from regraft.recipes.contest import contest
 from regraft.recipes.contest_splits import make_task_splits, parse_folds, score
@@ -89,4 +89,5 @@ def nested_optimism(
         scores.append(score(board.metric, task.targets[part.held_out], predicted))
         chosen.append(winner.name)
         listener.say(f"outer fold {number + 1} of {len(outer.parts)}: {winner.name}, {scores[-1]:.3f}")
-    return Optimism(board.recommended.mean, float(np.mean(scores)), tuple(chosen))
+    low, high = mean_interval(np.array(scores), outer.ratio, outer.images)
+    return Optimism(board.recommended.mean, float(np.mean(scores)), low, high, tuple(chosen))

@@ -16,10 +16,10 @@ from regraft.errors import BackboneError, OptionError, RegraftError
 from regraft.features.frozen import check_options
 from regraft.features.store import cache_folder, usable_cache
 from regraft.heads.folds import stratified_subset
-from regraft.recipes.backbone import prepare_backbones
-from regraft.recipes.gather import Source, check_numbers, check_rejected, gather, read_and_hash
+from regraft.recipes.backbone import check_names, prepare_backbones
+from regraft.recipes.gather import Source, check_flags, check_numbers, check_rejected, gather, read_and_hash
 from regraft.recipes.listen import Clock, Listener
-from regraft.recipes.rank_scores import rank_gathered
+from regraft.recipes.rank_scores import images_held_out, rank_gathered
 from regraft.recipes.ranking import Ranking, check_target, recommend, write_ranking
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _MOST_IMAGES = 2000
 def rank(
     data: str | os.PathLike[str],
     *,
-    backbones: str | None = None,
+    backbones: str | list[str] | None = None,
     output: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     precision: Literal["f32", "bf16"] = "f32",
@@ -82,6 +82,7 @@ def rank(
         RegraftError: whatever is wrong with the data or the options, or with every backbone, in a sentence.
     """
     check_options(runtime, precision, "none")
+    check_flags(overwrite=overwrite, resplit=resplit)
     check_numbers(seed=seed, max_rejected=max_rejected, max_pixels=max_pixels)
     target = None if output is None else Path(output)
     if target is not None:
@@ -89,6 +90,7 @@ def rank(
     clock = Clock.start(listener)
     cache = usable_cache(cache_folder())
     names = _named(backbones, cache)
+    check_names(names, cache)
     source = Source(data, root, label, path_column, split_column, group_column)
     manifest, lost = read_and_hash(source, clock, listener, labelled=True)
     divided = make_splits(manifest, seed=seed, resplit=resplit)
@@ -96,6 +98,7 @@ def rank(
     check_rejected(lost, len(manifest) + len(lost), max_rejected, listener)
     notes: list[str] = []
     part = _training_part(divided, seed, notes)
+    images_held_out(part.items, seed)  # what cannot be scored is told before the long part
     gathered: dict[str, tuple[tuple[Frozen, ...], Gathered]] = {}
     failed: dict[str, str] = {}
     for name in names:
@@ -110,7 +113,7 @@ def rank(
         gathered[name] = ready, found
     if not gathered:
         raise BackboneError(f"No backbone could be scored. {names[0]}: {failed[names[0]]}")
-    ranked, images = rank_gathered(list(gathered.values()), notes, seed, listener)
+    ranked, images = rank_gathered(list(gathered.values()), notes, seed, cache, listener)
     recommended, sentence = recommend(ranked, images)
     classes = len({item.label for item in part.items})
     ranking = Ranking(tuple(ranked), failed, recommended, sentence, images, classes, tuple(notes))
@@ -120,7 +123,7 @@ def rank(
     return ranking
 
 
-def _named(backbones: str | None, cache: Path) -> list[str]:
+def _named(backbones: str | list[str] | None, cache: Path) -> list[str]:
     """The names to rank, each once."""
     if backbones is None:
         names = available(cache)
@@ -129,8 +132,9 @@ def _named(backbones: str | None, cache: Path) -> list[str]:
                 "No backbone can be used right now. Name some with --backbones; regraft backbones lists them."
             )
         return names
-    names = [name.strip() for name in str(backbones).split(",")]
-    if not all(names):
+    given: object = ",".join(map(str, backbones)) if isinstance(backbones, list | tuple) else backbones
+    names = [name.strip() for name in given.split(",")] if isinstance(given, str) else []
+    if not names or not all(names):
         raise OptionError(f"backbones is {backbones!r}; expected names separated by commas, such as a,b or a,b+c")
     return list(dict.fromkeys(names))
 

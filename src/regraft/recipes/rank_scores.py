@@ -17,25 +17,29 @@ from regraft.evaluation.transfer.neighbours import left_out_neighbours
 from regraft.evaluation.transfer.ranks import rank_by_loss
 from regraft.heads.folds import make_folds
 from regraft.heads.threads import one_thread
+from regraft.recipes.image_times import image_times
 from regraft.recipes.ranking import RankedBackbone
 from regraft.recipes.source_head import source_logits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from regraft.data.manifest import Item
     from regraft.features.frozen import Frozen
     from regraft.heads.folds import Folds
     from regraft.recipes.gather import Gathered
     from regraft.recipes.listen import Listener
 
-_TIMED_IMAGES, _ROUNDS = 8, 6
-_SLOW = 2.0  # seconds a round; above, one round must do
-
 
 def rank_gathered(
-    gathered: Sequence[tuple[tuple[Frozen, ...], Gathered]], notes: list[str], seed: int, listener: Listener
+    gathered: Sequence[tuple[tuple[Frozen, ...], Gathered]],
+    notes: list[str],
+    seed: int,
+    cache: Path,
+    listener: Listener,
 ) -> tuple[list[RankedBackbone], int]:
     """Score every backbone, compare them, and time them.
 
@@ -43,6 +47,7 @@ def rank_gathered(
         gathered: backbones side by side, and the features that they gave.
         notes: what the reader must know is added.
         seed: of folds and resampling.
+        cache: the product's cache folder, where times are kept.
         listener: is told of each.
 
     Returns:
@@ -51,7 +56,8 @@ def rank_gathered(
     Raises:
         DataError: nothing can be held out.
     """
-    images = _images([found for _, found in gathered], seed)
+    keys = set.intersection(*(set(found.table.keys) for _, found in gathered))
+    images = images_held_out([item for item in gathered[0][1].manifest.items if item.key in keys], seed)
     never = len(images.folds.never_scored)
     if never:
         notes.append(
@@ -68,7 +74,7 @@ def rank_gathered(
         rank_by_loss(np.stack(values), units, seed=seed)
         for values in zip(*((one.losses, one.wrong, one.neighbours_wrong) for one in scored), strict=True)
     )
-    seconds = seconds_an_image([one for ready, _ in gathered for one in ready])
+    times = image_times([one for ready, _ in gathered for one in ready], cache)
     ranked = [
         RankedBackbone(
             name=_joined(ready),
@@ -86,43 +92,13 @@ def rank_gathered(
             h_score=scored[n].h_score,
             leep=scored[n].leep,
             nce=scored[n].nce,
-            seconds=sum(seconds[one.spaces[0].fingerprint()] for one in ready),
+            seconds=sum(times[one.spaces[0].fingerprint()] for one in ready) / 1000,
             dims=found.table.features.shape[1],
             size_bytes=sum(one.weights.stat().st_size for one in ready),
         )
         for n, (ready, found) in enumerate(gathered)
     ]
     return sorted(ranked, key=lambda one: one.rank), len(units)
-
-
-def seconds_an_image(backbones: Sequence[Frozen]) -> dict[str, float]:
-    """Wall seconds an image in each network alone, all processors at work, by the name of its space.
-
-    The least of several rounds, which go round all backbones in turn: a machine that is busy for a while is then
-    busy for all of them.
-    """
-    calls = {one.spaces[0].fingerprint(): _timed(one) for one in backbones}
-    best = {name: call() for name, call in calls.items()}  # the first round also allocates
-    for name, call in calls.items():
-        best[name] = call()
-    for _ in range(_ROUNDS):
-        for name, call in calls.items():
-            if best[name] * _TIMED_IMAGES < _SLOW:
-                best[name] = min(best[name], call())
-    return best
-
-
-def _timed(one: Frozen) -> Callable[[], float]:
-    """What runs some images and gives the seconds an image."""
-    picture = np.random.default_rng(0).integers(0, 256, (*one.card.preprocessing.size, 3)).astype(np.uint8)
-    runtime = one.runtime()
-
-    def seconds() -> float:
-        began = time.perf_counter()
-        runtime.run(_TIMED_IMAGES, lambda n: [(n, picture)], lambda _, __: None)
-        return (time.perf_counter() - began) / _TIMED_IMAGES
-
-    return seconds
 
 
 def _joined(ready: tuple[Frozen, ...]) -> str:
@@ -134,7 +110,7 @@ def _pair(bounds: NDArray[np.float64]) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class _Images:
+class Images:
     """What is the same for every backbone.
 
     Attributes:
@@ -150,9 +126,16 @@ class _Images:
     folds: Folds
 
 
-def _images(found: Sequence[Gathered], seed: int) -> _Images:
-    keys = set.intersection(*(set(one.table.keys) for one in found))
-    items = [item for item in found[0].manifest.items if item.key in keys]
+def images_held_out(items: Sequence[Item], seed: int) -> Images:
+    """The images that are scored, and the folds of their cross-validation.
+
+    Args:
+        items: labelled, with keys.
+        seed: of the folds.
+
+    Raises:
+        DataError: nothing can be held out.
+    """
     labels = [str(item.label) for item in items]
     _, targets = np.unique(labels, return_inverse=True)
     names = [f"group {item.group}" if item.group else f"image {item.key}" for item in items]
@@ -163,7 +146,7 @@ def _images(found: Sequence[Gathered], seed: int) -> _Images:
             f"Nothing can be held out of the {len(items)} training images: fewer than two classes have two images (or"
             f" groups). Add images, or divide anew with --resplit."
         )
-    return _Images(keys, targets, units, folds)
+    return Images({str(item.key) for item in items}, targets, units, folds)
 
 
 @dataclass(frozen=True)
@@ -179,7 +162,7 @@ class _Scored:
     nce: float | None
 
 
-def _scored(ready: tuple[Frozen, ...], found: Gathered, images: _Images) -> _Scored:
+def _scored(ready: tuple[Frozen, ...], found: Gathered, images: Images) -> _Scored:
     """All scores of one backbone."""
     import scipy.optimize  # noqa: F401 - before its threads are counted
 

@@ -118,10 +118,18 @@ def recommend(ranked: Sequence[RankedBackbone], images: int) -> tuple[str, str]:
         words = f"it has the least log loss ({first.log_loss:.3f}); {cannot}, none of which is cheaper"
     else:
         words = (
-            f"{first.name} has the least log loss ({first.log_loss:.3f} against {choice.log_loss:.3f}), but {cannot},"
+            f"{first.name} has the least log loss ({_apart(first.log_loss, choice.log_loss)}), but {cannot},"
             f" and of these {choice.name} is the cheapest"
         )
     return choice.name, f"Recommended: {choice.name} ({cost}): {words}."
+
+
+def _apart(least: float, more: float) -> str:
+    """Two numbers with as many digits as it takes to tell them apart, but no more than six."""
+    for digits in range(3, 7):
+        if f"{least:.{digits}f}" != f"{more:.{digits}f}":
+            return f"{least:.{digits}f} against {more:.{digits}f}"
+    return f"{least:.3f}, as the other to six digits"
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:

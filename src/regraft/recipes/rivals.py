@@ -19,6 +19,8 @@ from regraft.recipes.train import train
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from regraft.data.manifest import Item
     from regraft.recipes.catalogue import Strategy
     from regraft.recipes.contest import Entry
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from regraft.recipes.listen import Listener
 
 SEEDS = 3
+_LEAST, _SHORTEST = 10.0, 0.5  # seconds: what a training should have, and what is not even begun
 _QUICKEST = ("partial", "lora", "gradual", "lp-ft", "finetune", "scratch")
 
 
@@ -61,10 +64,12 @@ def measure_rivals(
 ) -> Rivals:
     """Train each strategy on each backbone with `SEEDS` seeds: seed s on the first split of repeat s.
 
-    A fifth of what a split learns from is set aside to choose the best epoch; the images that it holds out are
-    measured once, by `train` itself. So the candidate is what `train` would keep, which is the linear probe where
-    training did not improve on it. With a deadline each training gets its even share of the time that is left, and
-    none is begun that would end after it.
+    Where there are fewer repeats, the second split of each comes next. A fifth of what a split learns from is set aside
+    to choose the best epoch; the images that it holds out are measured once, by `train` itself. So the candidate is
+    what `train` would keep, which is the linear probe where training did not improve on it.
+
+    With a deadline the quickest come first, as many as can have `_LEAST` seconds a training, each with its even share
+    of the time that is left. Where that buys no epoch, fewer share it.
 
     Args:
         entries: the backbones.
@@ -73,52 +78,107 @@ def measure_rivals(
         task: its labels and groups.
         splits: those of the contest.
         metric: "accuracy" or "balanced_accuracy".
-        options: further options of `train`.
+        options: further options of `train`; its seed is the first one's.
         deadline: `time.perf_counter()`, or None.
         listener: is told what happens.
     """
     rivals = Rivals()
-    firsts = [(n, split) for n, split in enumerate(splits.parts) if split.fold == 0][:SEEDS]
+    positions = sorted(range(len(splits.parts)), key=lambda n: (splits.parts[n].fold, splits.parts[n].repeat))[:SEEDS]
     order = sorted(strategies, key=lambda one: _QUICKEST.index(one.name) if one.name in _QUICKEST else 0)
-    pairs = [(entry, plan) for plan in order for entry in sorted(entries, key=lambda entry: entry.image_ms)]
-    for number, (entry, plan) in enumerate(pairs):
-        name = f"{plan.name} on {entry.backbone}"
-        scores = np.full(len(splits.parts), np.nan)
-        seconds: list[float] = []
-        for seed, (position, split) in enumerate(firsts):
-            left = len(pairs[number:]) * len(firsts) - seed
-            budget = None if deadline is None else (deadline - time.perf_counter()) / left
-            if budget is not None and budget < max([1.0, *seconds]) / 2:
-                break
-            listener.say(f"{name}, seed {seed + 1} of {len(firsts)}")
-            began = time.perf_counter()
-            asked = {
-                **options,
-                "backbone": entry.backbone,
-                "strategy": plan.name,
-                "seed": options.get("seed", 0) + seed,
-            }
-            if budget is not None:
-                asked["budget"] = f"{budget:.1f}s"
-            try:
-                scores[position] = _train_once(part, task, split, metric, asked)
-            except RegraftError as error:
-                if budget is None or not str(error).startswith("budget"):  # else not one epoch fits: it is missed
-                    rivals.failed[name] = str(error)
-                break
-            seconds.append(time.perf_counter() - began)
-        if len(seconds) == len(firsts):
-            cost, size = float(np.mean(seconds)), entry.size
-            rivals.candidates.append(Candidate(entry.backbone, plan.name, scores, cost, entry.image_ms, size))
-        elif name not in rivals.failed:
-            rivals.missed.append(name)
+    waiting = [(entry, plan) for plan in order for entry in sorted(entries, key=lambda entry: entry.image_ms)]
+    sharing = len(waiting)
+    if deadline is not None:
+        sharing = min(sharing, max(1, int((deadline - time.perf_counter()) / (_LEAST * len(positions)))))
+    pace = _Pace(deadline)
+    while waiting:
+        entry, plan = waiting[0]
+        sharing = min(sharing, len(waiting))
+        tried = _Tried(f"{plan.name} on {entry.backbone}", np.full(len(splits.parts), np.nan))
+        how = {**options, "backbone": entry.backbone, "strategy": plan.name}
+        if sharing:
+            _try(tried, part, task, splits, metric, positions, how, sharing, pace, listener)
+        if tried.short and not tried.seconds and sharing > 1:
+            sharing //= 2
+            continue
+        waiting.pop(0)
+        if tried.failed:
+            rivals.failed[tried.name] = tried.failed
+            continue
+        sharing -= 1 if deadline is not None else 0
+        if tried.seconds:
+            cost = float(np.mean(tried.seconds))
+            measured = tried.scores, cost, entry.image_ms, entry.size
+            rivals.candidates.append(Candidate(entry.backbone, plan.name, *measured))
+        else:
+            rivals.missed.append(tried.name)
     if rivals.candidates:
-        seeds = f"{len(firsts)} seeds, each on one split" if len(firsts) > 1 else "one seed on one split"
+        most = max(int(np.isfinite(one.scores).sum()) for one in rivals.candidates)
+        seeds = f"{most} seeds, each on one split" if most > 1 else "one seed on one split"
         rivals.notes.append(
             f"strategies that train the network were measured with {seeds}; they are placed by their difference from"
             " the others on the same splits"
         )
     return rivals
+
+
+@dataclass(eq=False)
+class _Tried:
+    """What became of one candidate; `short` says that the time was over, or bought no epoch."""
+
+    name: str
+    scores: NDArray[np.float64]
+    seconds: list[float] = field(default_factory=list)
+    failed: str = ""
+    short: bool = False
+
+
+@dataclass(eq=False)
+class _Pace:
+    """Shares of the time that is left; what a training takes beyond its own budget (its report) is taken off."""
+
+    deadline: float | None
+    beyond: float = 0.0
+
+    def share(self, parts: int) -> float | None:
+        """Seconds for one of so many trainings; None without a deadline."""
+        return None if self.deadline is None else (self.deadline - time.perf_counter()) / parts - self.beyond
+
+    def learn(self, took: float, share: float | None) -> None:
+        """A training that was allowed `share` seconds took so many."""
+        if share is not None:
+            self.beyond = max(self.beyond, took - share)
+
+
+def _try(
+    tried: _Tried,
+    part: Gathered,
+    task: Task,
+    splits: Splits,
+    metric: str,
+    positions: Sequence[int],
+    options: dict[str, Any],
+    sharing: int,
+    pace: _Pace,
+    listener: Listener,
+) -> None:
+    """Train one candidate with its seeds, as long as the time lasts that it shares with so many others."""
+    for n, position in enumerate(positions):
+        share = pace.share(sharing * len(positions) - n)
+        tried.short = share is not None and share < _SHORTEST
+        if tried.short:
+            return
+        listener.say(f"{tried.name}, training {n + 1} of {len(positions)}")
+        asked = {**options, "seed": options.get("seed", 0) + n}
+        asked |= {} if share is None else {"budget": f"{share:.1f}s"}
+        began = time.perf_counter()
+        try:
+            tried.scores[position] = _train_once(part, task, splits.parts[position], metric, asked)
+        except RegraftError as error:
+            tried.short = share is not None and str(error).startswith("budget")  # not one epoch fits
+            tried.failed = "" if tried.short else str(error)
+            return
+        tried.seconds.append(time.perf_counter() - began)
+        pace.learn(tried.seconds[-1], share)
 
 
 def _train_once(part: Gathered, task: Task, split: Split, metric: str, options: dict[str, Any]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from regraft.recipes.catalogue import Strategy
     from regraft.recipes.gather import Gathered
     from regraft.recipes.listen import Clock
+
+_WIDTH = 100  # characters of a line on a terminal
 
 
 def frozen_tasks_run(
@@ -192,9 +195,10 @@ def measure_tasks(
 
 
 def tell(scores: TaskScores, listener: Listener) -> None:
-    """The numbers, for a terminal."""
+    """The numbers, for a terminal, in lines that fit it."""
     for sentence in scores.lines():
-        listener.say(sentence)
+        for line in textwrap.wrap(sentence, _WIDTH, subsequent_indent="  ", break_long_words=False):
+            listener.say(line)
     if scores.caution:
         listener.say(scores.caution)
 

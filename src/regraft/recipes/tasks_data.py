@@ -13,7 +13,7 @@ from regraft.data.cells import TABLE_ENDINGS, open_table
 from regraft.data.manifest import looks_unlike_classes
 from regraft.data.rows import absolute
 from regraft.data.task_table import TaskData, read_tasks, split_tasks
-from regraft.data.tasks import known, means_tasks, parse_tasks
+from regraft.data.tasks import known, label_words, means_tasks, parse_tasks
 from regraft.errors import DataError, OptionError
 from regraft.recipes.backbone import prepare_backbones
 from regraft.recipes.gather import Gathered, check_rejected, gather, hashed, join_file
@@ -22,6 +22,8 @@ from regraft.recipes.listen import Listener
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import SimpleNamespace
+
+    from numpy.typing import NDArray
 
     from regraft.backbones.recognise import FileOptions
     from regraft.data.tasks import Task
@@ -43,18 +45,6 @@ def names_tasks(label: str | Sequence[str] | None, data: str | os.PathLike[str] 
         return False
     tasks = parse_tasks(words, open_table(absolute(table_of(data))))
     return len(tasks) > 1 or tasks[0].kind != "classes"
-
-
-def label_words(label: object) -> list[str]:
-    """The words of --label.
-
-    Raises:
-        OptionError: what is no name of a column, and no list of such.
-    """
-    words = [] if label is None else [label] if isinstance(label, str) else label
-    if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
-        raise OptionError(f"label is {label!r}; expected the name of a column, or several in a list")
-    return list(words)
 
 
 def table_of(data: str | os.PathLike[str] | None) -> str:
@@ -144,19 +134,29 @@ def _check_trainable(data: TaskData) -> None:
                 f"The training part of {source} has images of one class of {task.name!r} ({present}) only; expected at"
                 f" least two. Leave the task out, or add images."
             )
-        many = len(there)
-        if task.kind == "classes" and looks_unlike_classes(values := len(np.unique(there)), many):
+        values, many = len(np.unique(there)), len(there)
+        # as many values as images: nothing that could be learnt of one class and seen on another image of it
+        if task.kind == "classes" and (looks_unlike_classes(values, many) or values == many):
             raise DataError(
                 f"{task.name!r} has {values:,} different values in {many:,} training images: numbers or names, not"
                 f" classes. Say --label {task.name}:regression if they are numbers, or leave the task out."
             )
-        if task.kind == "regression" and many and (np.ptp(there.reshape(many, -1), axis=0) == 0).all():
-            raise DataError(
-                f"{task.name!r} is the same number in all {many:,} training images of {source}, so there is nothing to"
-                f" learn. Leave the task out."
-            )
+        if task.kind == "regression":
+            _check_numbers(task, there, source)
         if task.kind == "multilabel" and not (there == 1).any():
             raise DataError(f"The training part of {source} has no image with any of {task.name!r}. Leave it out.")
+
+
+def _check_numbers(task: Task, there: NDArray[np.float64], source: str) -> None:
+    """Refuse a number that is unknown, or the same, in all training images."""
+    for column, numbers in zip(task.columns, there.T, strict=True):
+        known_ones = numbers[np.isfinite(numbers)]
+        found = np.unique(known_ones)
+        if len(found) < 2:  # noqa: PLR2004 - one number says nothing of how numbers differ
+            has = f"the same number in all {len(known_ones):,}" if len(found) else "no number in any of the"
+            raise DataError(
+                f"Column {column!r} has {has} training images of {source}, so there is nothing to learn. Leave it out."
+            )
 
 
 def part_of(data: TaskData, split: str) -> TaskData:

@@ -26,6 +26,7 @@ from regraft.recipes.frozen_run import chosen_strategy, frozen_run
 from regraft.recipes.gather import (
     Gathered,
     Source,
+    check_flags,
     check_numbers,
     check_rejected,
     gather,
@@ -37,7 +38,7 @@ from regraft.recipes.guard_head import check_guarding, check_judges
 from regraft.recipes.listen import Clock, Listener
 from regraft.recipes.run import Run, choose_folder, command_line
 from regraft.recipes.tasks import frozen_tasks_run
-from regraft.recipes.tasks_data import gather_tasks, label_words, names_tasks
+from regraft.recipes.tasks_data import gather_tasks, names_tasks
 from regraft.recipes.training_options import TRAINING, check_training
 from regraft.recipes.workplace import check_free, resumed
 
@@ -209,7 +210,11 @@ def train(
 
 
 def train_resolved(
-    options: dict[str, Any], resume: Path | None, listener: Listener, leaderboard: Leaderboard | None = None
+    options: dict[str, Any],
+    resume: Path | None,
+    listener: Listener,
+    leaderboard: Leaderboard | None = None,
+    command: str | None = None,
 ) -> Run:
     """Train with resolved options.
 
@@ -218,6 +223,7 @@ def train_resolved(
         resume: the folder of the training to go on with.
         listener: is told what happens.
         leaderboard: of the comparison that chose a strategy which trains the network.
+        command: what the user said, where it was that comparison.
     """
     clock = Clock.start(listener)
     asked = SimpleNamespace(**options)
@@ -249,8 +255,9 @@ def train_resolved(
 
         options["run"] = target
         begun = Begun(
-            options, plan, gathered, backbones, cache, target, name, notes, resume, clock, listener, leaderboard
-        )
+            options, plan, gathered, backbones, cache, target, name, notes, resume, clock, listener, leaderboard,
+            command,
+        )  # fmt: skip
         if data is not None:
             from regraft.recipes.task_training import fine_tune_tasks
 
@@ -285,26 +292,12 @@ def warn_of_names(manifest: Manifest, listener: Listener) -> tuple[str, ...]:
     return found
 
 
-def one_label(label: object) -> str | None:
-    """The one column of labels, which may stand in a list.
-
-    Raises:
-        OptionError: several, or what is no name.
-    """
-    words = label_words(label)
-    if len(words) > 1:
-        raise OptionError(
-            f"label names {len(words)} columns ({', '.join(words)}); here one column of classes is expected"
-        )
-    return words[0] if words else None
-
-
 def source_of(asked: SimpleNamespace) -> Source | None:
     """The data that was named, and how to read it."""
     if asked.data is None:
         return None
-    columns = one_label(asked.label), asked.path_column, asked.split_column, asked.group_column
-    return Source(asked.data, asked.root, *columns)
+    columns = asked.path_column, asked.split_column, asked.group_column
+    return Source(asked.data, asked.root, asked.label, *columns)
 
 
 def check(asked: SimpleNamespace, options: dict[str, Any], plan: Strategy) -> FileOptions:
@@ -313,6 +306,7 @@ def check(asked: SimpleNamespace, options: dict[str, Any], plan: Strategy) -> Fi
     own = FileOptions(asked.part, asked.trust, asked.allow_partial, mean=asked.mean, std=asked.std, size=asked.size)
     own.check()
     check_guarding(asked.calibrate, asked.abstain_at)
+    check_flags(overwrite=asked.overwrite, resplit=asked.resplit, trust=asked.trust)
     check_numbers(seed=asked.seed, max_rejected=asked.max_rejected, max_pixels=asked.max_pixels)
     if asked.features is not None:
         if plan.trains:

@@ -182,15 +182,25 @@ def check_views(views: str, plan: Strategy) -> None:
 
 
 def seconds_of(text: str) -> float:
-    """Seconds of `90s`, `10m` or `1.5h`; a bare number is seconds.
+    """Seconds of `90s`, `10m`, `1.5h` or `1h30m`; a bare number is seconds.
 
     Raises:
         OptionError: anything else.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", str(text).strip().lower())
-    if found is None or float(found[1]) <= 0:
-        raise OptionError(f"budget {text!r} is not a time: use 90s, 10m or 2h")
-    return float(found[1]) * _SECONDS[found[2] or "s"]
+    bare = "".join(str(text).split()).lower()
+    number = r"\d+(?:\.\d+)?"
+    form = rf"{number}|(?=.)(?:({number})h)?(?:({number})m)?(?:({number})s)?"
+    found = re.fullmatch(form, bare)
+    if found is None:
+        seconds = 0.0
+    elif any(found.groups()):
+        parts = zip(found.groups(), "hms", strict=True)
+        seconds = sum(float(count or 0) * _SECONDS[unit] for count, unit in parts)
+    else:
+        seconds = float(bare)
+    if not 0 < seconds < math.inf:
+        raise OptionError(f"budget {text!r} is not a time: use 90s, 10m, 2h or 1h30m")
+    return seconds
 
 
 def _whole(asked: SimpleNamespace, name: str, least: int) -> None:

@@ -8,7 +8,7 @@ import pytest
 from regraft.data.folder import read_folder
 from regraft.data.manifest import Item, Manifest, hash_items
 from regraft.data.splits import make_splits
-from regraft.data.table import read_table
+from regraft.data.table import further_columns, read_table
 from regraft.errors import DataError, MissingExtra, SplitError
 
 
@@ -345,3 +345,12 @@ def test_parquet_without_pyarrow(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtra, match=r"regraft\[parquet\]"):
         read_table(tmp_path / "t.parquet")
+
+
+def test_further_columns_are_those_that_a_manifest_does_not_hold(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"")
+    (tmp_path / "t.csv").write_text("path,kind,Class, ,group,x,X_\na.jpg,k,c,q,g, 1 ,2\nb.jpg,k,c\n")
+    wanted = {"path": None, "label": "kind", "split": None, "group": None}
+    found = further_columns(tmp_path / "t.csv", wanted)
+    assert found.columns == ("kind", "Class_", "x", "X_")
+    assert found.cells == {str(tmp_path / "a.jpg"): ("k", "c", " 1 ", "2")}

@@ -99,6 +99,19 @@ def test_what_cannot_be_reached_is_told_with_the_best_there_is():
     assert "0.794" in found.sentence("validation images")
 
 
+def test_an_accuracy_out_of_reach_never_means_never_unsure():
+    """All are right, so keeping all is the best there is; what is less certain than all of them is unsure."""
+    confidence = np.array([0.95, 0.9, 0.8, 0.7])
+    found = choose_threshold(confidence, ALL, 0.999)
+    assert not found.reached
+    assert found.coverage == 1
+    assert keep(confidence, ALL, found.value).kept == 4
+    assert keep(np.array([0.69]), np.array([True]), found.value).kept == 0
+    assert "confidence 0.700" in found.sentence("validation images")
+    nothing = choose_threshold(confidence, ~ALL, 0.5)  # equal bounds: the highest threshold
+    assert nothing.coverage == 0.25
+
+
 def test_all_wrong_keeps_no_promise():
     found = choose_threshold(np.array([0.9, 0.8]), np.array([False, False]), 0.5)
     assert (found.promised, found.reached) == (0, False)

@@ -88,7 +88,7 @@ def test_the_fastest_of_the_ties_is_recommended():
     assert [one.recommended for one in standings] == [False, True, False]
     assert standings[0].p == 1
     board = board_of([bad, fast, slow])
-    assert board.sentence.startswith("best of 3 is slow on net, 0.900 accuracy")
+    assert board.sentence.startswith("Best of 3 is slow on net, 0.900 accuracy")
     assert (
         "1 of the others cannot be told apart from it, 1 within one standard error. Recommended: fast on net, 0.895"
         in board.sentence
@@ -116,7 +116,7 @@ def test_times_within_a_tenth_are_equal_then_mean_then_size():
 def test_clear_winners_and_lonely_ones_are_told():
     base = around(0.9, 0)
     assert board_of([candidate("a", base), candidate("b", base - around(0.3, 1))]).sentence.endswith(
-        "All others are worse by more than chance, in it or in log loss. It is recommended"
+        "All others are worse by more than chance. The best is recommended"
     )
     assert "only candidate" in board_of([candidate("a", base)]).sentence
 
@@ -171,7 +171,7 @@ def test_the_section_shows_a_large_comparison(tmp_path):
     ]
     board = replace(
         board_of(entries[:-1], missed=("strategy-7 on network_5",), failed={"<b>x</b>": "why"}),
-        optimism=Optimism(0.9, 0.88, ("a", "b")),
+        optimism=Optimism(0.9, 0.88, 0.8, 0.95, ("a", "b")),
     )
     view = describe(board)
     assert (len(view.shown), len(view.folded)) == (OPEN_ROWS, 47 - OPEN_ROWS)
@@ -217,3 +217,68 @@ def test_log_loss_tells_apart_what_accuracy_cannot():
     by_name = {one.candidate.strategy: one for one in standings}
     assert by_name["unsure"].p == 1
     assert by_name["unsure"].p_loss < 0.001 or by_name["sure"].p_loss == 1
+
+
+def test_only_what_was_measured_enough_is_best_or_recommended():
+    """Five of twenty folds look better, but a whole repeat is what it takes."""
+    few = np.full(20, np.nan)
+    few[:5] = 0.95
+    whole = replace(candidate("whole", around(0.9, 0, 20)), enough=20)
+    board = board_of([replace(candidate("few", few), enough=20), whole])
+    assert board.best.candidate is whole
+    assert board.recommended is board.best
+    assert "of few on net was seen on 5 splits only, too few to recommend it" in board.sentence
+    assert board_of([candidate("few", few), whole]).best.candidate.strategy == "few"
+
+
+def test_one_split_tells_nothing_so_the_best_is_taken_however_slow():
+    slow, fast = candidate("slow", [0.9, np.nan], ms=30), candidate("fast", [0.5, np.nan], ms=1)
+    board = board_of([slow, fast])
+    assert board.recommended.candidate is slow
+    assert [one.p_least for one in board.standings] == [None, None]
+    assert "One split cannot tell" in board.sentence
+
+
+def test_equal_means_are_decided_by_the_fit_unless_time_has_no_say():
+    base = around(0.9, 0)
+    slow = replace(candidate("slow", base, size=999), fit_seconds=5.0)
+    quick = candidate("quick", base)
+    assert board_of([slow, quick]).recommended.candidate is quick
+    jitter = [replace(quick, fit_seconds=seconds, size=999) for seconds in (0.002, 0.09)]
+    assert board_of([replace(jitter[0], size=1000), jitter[1]]).recommended.candidate is jitter[1]
+    noisy = replace(quick, fit_seconds=0.15)
+    assert board_of([noisy, candidate("other", base, size=1001)]).recommended.candidate is noisy
+    assert next(one for one in stand([slow, quick], RATIO, 100, as_fast=np.inf) if one.recommended).candidate is slow
+
+
+def test_what_is_left_out_and_what_only_log_loss_tells_is_said():
+    base = around(0.9, 0)
+    lonely = board_of([candidate("a", base)], missed=("b", "c"), failed={"d": "why"}).sentence
+    assert lonely.startswith("The only one measured is a on net")
+    assert lonely.endswith("of the others 2 did not fit in the budget and 1 could not be fitted")
+    sure = replace(candidate("sure", np.ones(15)), losses=around(0.1, 1))
+    unsure = replace(candidate("unsure", np.ones(15)), losses=around(0.9, 2))
+    found = board_of([sure, unsure])
+    assert "worse by more than chance, in log loss." in found.sentence
+    assert found.standings[1].p_least == found.standings[1].p_loss < 0.001
+    assert "ms" not in board_of([replace(sure, image_ms=np.nan)]).sentence
+
+
+def test_the_optimism_is_told_with_its_interval():
+    assert "+0.020, roughly" in Optimism(0.9, 0.88, 0.8, 0.95, ("a",)).sentence
+    assert "roughly" not in Optimism(0.99, 0.88, 0.8, 0.95, ("a",)).sentence
+    assert Optimism(0.8, 0.88, 0.8, 0.95, ("a",)).sentence.endswith("is not above it")
+
+
+def test_the_report_says_the_rule_that_was_used(tmp_path):
+    few = np.full(15, np.nan)
+    few[:3] = 0.5
+    entries = [candidate("a", around(0.9, 0)), candidate("b", few)]
+    timed = written(replace(report_of(["x", "y"]), leaderboard=board_of(entries)), tmp_path / "timed")
+    assert "the fastest is recommended" in timed
+    assert "3 splits only" in timed
+    untimed = board_of([replace(one, image_ms=np.nan) for one in entries])
+    plain = written(replace(report_of(["x", "y"]), leaderboard=untimed), tmp_path / "plain")
+    assert "the fastest is recommended" not in plain
+    assert "milliseconds an image" not in plain
+    assert "milliseconds an image" in timed

@@ -104,4 +104,20 @@ def test_what_must_be_said_beside_the_numbers(items, outputs):
     assert "validation part" in evaluate_tasks(outputs, items, split="val").caution
     assert "thresholds were chosen on it" in evaluate_tasks(outputs, items, split="val", thresholds=True).caution
     assert "12 of 40 images were" in evaluate_tasks(outputs, items, split="all", seen=12).caution
-    assert evaluate_tasks(outputs, items, split="all").sentence().startswith("score ")
+    everything = evaluate_tasks(outputs, items, split="all")
+    assert everything.sentence().startswith("score ")
+    assert everything.tasks[2].sentence().startswith("size: mean absolute error")
+    assert everything.tasks[1].sentence().startswith("tags: mean average precision")
+    assert "1 of 40 images was" in evaluate_tasks(outputs, items, split="all", seen=1).caution
+
+
+def test_the_headline_names_what_it_is_the_mean_of(items, outputs):
+    assert (
+        evaluate_tasks(outputs, items, split="test")
+        .sentence()
+        .endswith("(40 images, 3 tasks; mean of accuracy, mean average precision and R2)")
+    )
+    assert evaluate_tasks(outputs[2:], items, split="test").sentence().endswith("(40 images, 1 task; R2)")
+    size = outputs[2]
+    same = TaskOutputs("size", "regression", ("size",), (), size.outputs, size.targets * 0 + 3, size.targets)
+    assert "nan" not in evaluate_tasks([same], items, split="test").sentence()

@@ -60,6 +60,14 @@ def test_worthless_scores_end_near_chance():
     assert np.exp(log_softmax(wrong / temperature(wrong, targets))).max() < 0.34
 
 
+def test_the_temperature_of_worthless_scores_stays_a_number_to_read():
+    targets = np.arange(60) % 3
+    logits = np.random.default_rng(0).standard_normal((60, 3)) * 5 - 9 * np.eye(3)[targets]
+    found = temperature(logits, targets)
+    assert 100 < found < 1e5
+    np.testing.assert_allclose(np.exp(log_softmax(logits / found)), 1 / 3, atol=2e-3)
+
+
 def test_degenerate_scores_stay_as_they_are():
     assert temperature(np.zeros((5, 3)), np.zeros(5, int)) == 1.0
     assert temperature(np.zeros((0, 3)), np.zeros(0, int)) == 1.0

@@ -79,14 +79,23 @@ def test_copies_in_a_group_do_not_make_the_fit_bold():
     assert careful >= 100 * bold
 
 
-def test_images_without_all_numbers_are_not_used():
-    features, numbers = make()
-    numbers[3, 0] = np.nan
-    fitted = ridge.fit(features, numbers, 2, names=("x", "y"))
-    kept = np.arange(60) != 3
-    expected = ridge.fit(features[kept], numbers[kept], 2).head.logits(features)
-    np.testing.assert_array_equal(fitted.head.logits(features), expected)
-    assert fitted.notes == ["1 training images have only some of x, y: not used"]
+@pytest.mark.parametrize("blocks", [(), (5, 7)])
+def test_each_number_is_learnt_from_the_images_of_which_it_is_known(blocks):
+    features, numbers = make(n_outputs=2)
+    numbers = np.column_stack([numbers, numbers[:, :1] * 2])
+    numbers[3:40:2, 0] = np.nan
+    numbers[3, 1] = np.nan
+    numbers[3:40:2, 2] = np.nan
+    fitted = ridge.fit(features, numbers, 3, names=("x", "y", "z"), blocks=blocks)
+    for column in range(3):
+        kept = np.isfinite(numbers[:, column])
+        alone = ridge.fit(features[kept], numbers[kept, column : column + 1], 1, blocks=blocks)
+        np.testing.assert_allclose(fitted.head.logits(features)[:, [column]], alone.head.logits(features), rtol=1e-9)
+        assert fitted.chosen["strengths"][column] == alone.chosen["strengths"][0]
+        assert fitted.chosen["images"][column] == kept.sum()
+        rmse = [row["rmse"][column] for row in fitted.history]
+        np.testing.assert_allclose(rmse, [row["rmse"][0] for row in alone.history])
+    assert fitted.notes == []
 
 
 def test_one_group_and_one_value():

@@ -1,5 +1,6 @@
 """What is unlike the training images, against plain loops and other clouds; and the way into a bundle and back."""
 
+import csv
 import json
 
 import numpy as np
@@ -10,7 +11,8 @@ from regraft.errors import BundleError, DataError
 from regraft.evaluation.abstaining import choose_threshold
 from regraft.inference.bundle import read_bundle
 from regraft.inference.guard import Guard, learn_familiar, read_guard
-from regraft.inference.predictor import Predictor
+from regraft.inference.predictor import Prediction, Predictor
+from regraft.inference.tabulate import write_predictions
 
 
 def rows(n, seed=0, where=0, width=64):
@@ -182,3 +184,18 @@ def test_predictions_say_unsure_and_unlike(write, features, tmp_path):
     assert answers["b"].is_unlike
     assert answers["b"].notes == ("cut",)
     assert answers["a"].probability == max(answers["a"].probabilities.values())
+
+
+def test_written_answers_say_unlike_alike_in_every_format(write, features, tmp_path):
+    _, bundle = write(guard=Guard(None, learn_familiar(features.X)))
+    rows = np.concatenate([features.X[:1], -features.X[:1]])
+    answers = [*Predictor(bundle, tmp_path)._answers(["a", "b"], rows, {}).values(), Prediction("c", error="no image")]
+    for name in ("a.csv", "a.json"):
+        write_predictions(answers, bundle.classes, tmp_path / name)
+    with (tmp_path / "a.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as handle:
+        table = list(csv.DictReader(handle))
+    nested = json.loads((tmp_path / "a.json").read_text())
+    assert [row["is_unlike"] for row in table] == ["False", "True", ""]
+    assert [row["is_unlike"] for row in nested] == [False, True, None]
+    for one, other, answer in zip(table, nested, answers[:2], strict=False):
+        assert float(one["unlike"]) == other["unlike"] == round(answer.unlike, 4)

@@ -3,11 +3,13 @@
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from regraft.data.manifest import Item, Manifest, Skipped
 from regraft.errors import OptionError, RunExists
-from regraft.recipes.check_findings import classes, identical, straddling
+from regraft.evaluation.label_errors import LabelErrors
+from regraft.recipes.check_findings import classes, identical, labels, straddling
 from regraft.recipes.cleaned import Remark, check_clean_target, cleaned, write_cleaned
 
 
@@ -117,3 +119,20 @@ def test_classes_named_like_splits_matter():
     kinds = {f.kind: f.sentence for f in classes(alike, ((0, 1, 0.52),))}
     assert "cannot tell them apart either" in kinds["classes-named-alike"]
     assert "(0.52)" in kinds["classes-alike"]
+
+
+@pytest.mark.parametrize("pairs", [1, 2])
+def test_sentences_agree_with_their_numbers(pairs):
+    rows = [(f"{n}{side}", "x", side, str(n)) for n in range(pairs) for side in ("train", "test")]
+    (finding,) = identical(manifest(*rows))
+    expected = ("1 image stands in several", "by it") if pairs == 1 else ("2 images stand in several", "by them")
+    assert finding.sentence.startswith(expected[0])
+    assert finding.sentence.endswith(expected[1])
+
+
+def test_a_share_that_rounds_to_nothing_is_not_told_as_none():
+    data = manifest(("a", "x", None, "1"), ("b", "y", None, "2"))
+    errors = LabelErrors(np.array([0]), np.array([1]), np.array([-0.5]), np.diag([0.5, 0.5]))
+    (finding,) = labels(data, errors)
+    assert finding.sentence.startswith("1 image looks more like another class to models that had not seen it")
+    assert "below 0.1 %" in finding.sentence

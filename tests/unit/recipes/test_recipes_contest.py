@@ -47,7 +47,8 @@ def test_folds_are_parsed():
     assert parse_folds("5x3") == (5, 3)
     assert parse_folds(" 10X1 ") == (10, 1)
     assert parse_folds("4") == (4, 1)
-    for wrong in ("1x3", "5x0", "x", "5*3", "", "21x1", "5x101", "-5x3"):
+    assert parse_folds("5 x 3") == (5, 3)
+    for wrong in ("1x3", "5x0", "x", "5/3", "", "21x1", "5x101", "-5x3"):
         with pytest.raises(OptionError, match="5x3"):
             parse_folds(wrong)
 
@@ -134,7 +135,8 @@ def slowed(monkeypatch, seconds, clock):
         (200.0, {"nearest-mean": 15, "naive-bayes": 15, "knn": 15}, []),
         (110.0, {"nearest-mean": 10, "naive-bayes": 10, "knn": 5}, []),
         (29.0, {"nearest-mean": 5, "naive-bayes": 5}, ["knn on a"]),
-        (12.0, {"nearest-mean": 1, "naive-bayes": 1, "knn": 1}, []),
+        (12.0, {"nearest-mean": 5, "naive-bayes": 3}, ["knn on a"]),
+        (2.5, {"nearest-mean": 2}, ["naive-bayes on a", "knn on a"]),
     ],
 )
 def test_a_budget_is_shared_cheapest_first_and_what_did_not_fit_is_named(monkeypatch, budget, splits, missed):
@@ -205,7 +207,8 @@ def test_the_nested_estimate_is_honest_where_there_is_nothing_to_learn():
     """The best of 24 views of noise looks better than chance; what the procedure really reaches does not."""
     generator = np.random.default_rng(0)
     targets = np.arange(60) % 2
-    entries = [Entry(str(n), generator.normal(0, 1, (60, 3)).astype(np.float32)) for n in range(24)]
+    # All as slow, or else microseconds of the heads would choose.
+    entries = [Entry(str(n), generator.normal(0, 1, (60, 3)).astype(np.float32), image_ms=10.0) for n in range(24)]
     plans = [STRATEGIES["nearest-mean"]]
     asked = SimpleNamespace(folds="5x1", seed=0)
     board = contest(entries, plans, task(targets), folds=(5, 1))
@@ -214,6 +217,7 @@ def test_the_nested_estimate_is_honest_where_there_is_nothing_to_learn():
     assert abs(found.nested - 0.5) < 0.13
     assert found.own == board.recommended.mean > found.nested
     assert len(found.chosen) == 5
+    assert found.low < found.nested < found.high
 
 
 def test_strategies_that_train_see_the_same_splits_and_no_other_image(monkeypatch):
@@ -250,6 +254,58 @@ def test_strategies_that_train_see_the_same_splits_and_no_other_image(monkeypatc
     assert (late.candidates, len(late.missed)) == ([], 6)
 
 
+def test_a_few_folds_for_all_come_before_hundreds_for_the_cheapest(monkeypatch):
+    features, targets = blobs(120)
+    clock = SimpleNamespace(now=0.0)
+    slowed(monkeypatch, {"nearest-mean": 0.01, "naive-bayes": 1.0}, clock)
+    board = contest([Entry("a", features)], CHEAP[:2], task(targets), folds=(20, 20), budget=10.0)
+    splits = {one.candidate.strategy: one.splits for one in board.standings}
+    assert splits["nearest-mean"] == 20
+    assert 5 <= splits["naive-bayes"] < 20
+    assert board.recommended.candidate.strategy == "nearest-mean"
+    assert board.splits == "20 of the 400 splits of 20 folds x 20"
+
+
+def test_three_seeds_are_trained_on_three_splits_of_a_single_repeat_and_few_share_a_short_time(monkeypatch):
+    features, targets = blobs(60)
+    part, splits, seen = gathered(features, targets, ["train"] * 60), make_task_splits(task(targets), 3, 1), []
+
+    def once(part, task, split, metric, options):
+        seen.append(options)
+        if float(options["budget"][:-1]) < 8:
+            raise OptionError("budget 1s is less than one epoch takes")
+        return 0.5
+
+    monkeypatch.setattr("regraft.recipes.rivals._train_once", once)
+    plans = [STRATEGIES[name] for name in ("finetune", "lora", "partial")]
+    options = {"seed": 7}
+    rivals = measure_rivals(
+        [Entry("a", features)], plans, part, task(targets), splits, "accuracy", options,
+        deadline=time.perf_counter() + 40, listener=Listener(),
+    )  # fmt: skip
+    assert [(one.strategy, np.isfinite(one.scores).sum()) for one in rivals.candidates] == [("partial", 3)]
+    assert rivals.missed == ["lora on a", "finetune on a"]
+    assert [one["seed"] for one in seen] == [7, 8, 9]
+    assert "3 seeds" in rivals.notes[0]
+    seen.clear()
+    rivals = measure_rivals(
+        [Entry("a", features)], plans, part, task(targets), splits, "accuracy", options,
+        deadline=time.perf_counter() + 62, listener=Listener(),
+    )  # fmt: skip
+    assert len(rivals.candidates) == 2
+
+
+def test_a_budget_too_small_for_the_nested_estimate_goes_to_the_comparison(monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    slowed(monkeypatch, {"nearest-mean": 1.0, "naive-bayes": 1.0, "knn": 1.0}, clock)
+    warned = []
+    asked = SimpleNamespace(folds="5x2", seed=0, metric="auto", nested=True)
+    board = select(planted([]), CHEAP, asked, 20.0, Listener(warn=warned.append))
+    assert board.optimism is None
+    assert max(one.splits for one in board.standings) >= 5
+    assert "nested" in warned[0] == board.notes[-1]
+
+
 def test_choose_takes_a_part_of_many_and_repeats_itself(monkeypatch):
     assert len(feature_strategies()) >= 8
     monkeypatch.setattr("regraft.recipes.choose.feature_strategies", lambda: CHEAP)
@@ -258,7 +314,8 @@ def test_choose_takes_a_part_of_many_and_repeats_itself(monkeypatch):
     table = gathered(features, targets, ["train"] * 2400 + ["test"] * 200)
     choice = choose(table, (), 0, Clock(), Listener(said.append))
     assert summary(choice.leaderboard) == summary(choose(table, (), 0, Clock(), Listener()).leaderboard)
-    assert said[0] == choice.note == choice.leaderboard.sentence
+    assert said[0] == choice.note == choice.leaderboard.brief
+    assert len(choice.note) < 100
     assert choice.strategy.name == choice.leaderboard.recommended.candidate.strategy
     assert choice.leaderboard.recommended is choice.leaderboard.best
     images = choice.leaderboard.images

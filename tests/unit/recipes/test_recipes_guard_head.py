@@ -8,12 +8,13 @@ import pytest
 from regraft import heads
 from regraft.data.manifest import Item, Manifest
 from regraft.errors import OptionError
-from regraft.evaluation.abstaining import choose_threshold
-from regraft.evaluation.predictions import softmax
+from regraft.evaluation.abstaining import Threshold, choose_threshold
+from regraft.evaluation.predictions import Predictions, softmax
 from regraft.features.table import FeatureTable
 from regraft.heads.calibrated import held_out_logits
+from regraft.inference.guard import Guard
 from regraft.recipes.gather import Gathered
-from regraft.recipes.guard_head import check_guarding, check_judges, guard_head
+from regraft.recipes.guard_head import check_guarding, check_judges, guard_head, tell_kept
 from regraft.recipes.listen import Clock, Listener
 
 
@@ -145,3 +146,25 @@ def test_a_trained_network_needs_a_test_part_to_be_judged():
         check_judges(gathered(WITHOUT), "auto", 0.9)
     with pytest.raises(OptionError, match="--calibrate isotonic needs"):
         check_judges(gathered(WITHOUT), "isotonic", None)
+
+
+@pytest.mark.parametrize(
+    ("value", "promised", "said"),
+    [
+        (0.75, 0.9, "unsure: 2 of 4 test images; of those kept 0.500 are right (95 % interval 0.095 to 0.905)"),
+        (0.75, 0.5, "an accuracy of 0.8 could not be promised"),
+        (0.75, 0.9, "fewer than the 0.8 that was asked for"),
+        (0.99, 0.9, "unsure: 4 of 4 test images"),
+    ],
+)
+def test_what_is_kept_of_measured_images_is_told(value, promised, said):
+    confidence, names = np.array([0.9, 0.8, 0.7, 0.6]), tuple("abcd")
+    logits = np.log(np.column_stack([confidence, 1 - confidence]))
+    told = []
+    threshold = Threshold(value, 0.8, promised, 1.0, 1.0, 50)
+    predictions = Predictions(names, names, ("x", "y"), np.array([0, 1, 0, -1]) % 2, logits)
+    tell_kept(Guard(threshold), predictions, "test", Listener(say=told.append))
+    assert len(told) == 1
+    assert said in told[0]
+    tell_kept(Guard(), predictions, "test", Listener(say=told.append))
+    assert len(told) == 1

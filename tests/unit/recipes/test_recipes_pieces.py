@@ -15,6 +15,7 @@ from regraft.recipes.listen import Clock
 from regraft.recipes.run import choose_folder, command_line
 from regraft.recipes.show import labelled_batch
 from regraft.recipes.train import train
+from regraft.recipes.training_options import seconds_of
 
 
 def test_every_strategy_has_a_head_that_exists():
@@ -67,3 +68,16 @@ def test_clock_adds_up():
     clock.import_now("json")
     assert clock.seconds["a"] == 1.5
     assert list(clock.rounded()) == ["a", "b", "import"]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("1.5h", 5400), ("1h30m", 5400), (" 1H 30m 5s", 5405), ("10 m", 600)]
+)
+def test_times(text, seconds):
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "0s", "30m1h", "1h30", "soon", "-5s", "1e3", "h", None])
+def test_what_is_no_time(text):
+    with pytest.raises(OptionError, match="1h30m"):
+        seconds_of(text)

@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ from regraft.data.read import read_data
 from regraft.data.splits import make_splits
 from regraft.errors import BackboneError, CannotWrite, DataError, OptionError, RunExists
 from regraft.features.store import cache_folder
+from regraft.recipes import image_times as image_times_module
 from regraft.recipes.backbone import prepare_backbone
+from regraft.recipes.image_times import image_times
 from regraft.recipes.listen import Clock, Listener
 from regraft.recipes.rank import rank
 from regraft.recipes.ranking import RankedBackbone, Ranking, check_target, recommend, write_ranking
@@ -51,6 +54,25 @@ def test_the_first_alone_is_recommended_however_dear():
     assert name == "a"
     assert "50 images tell it from all others" in sentence
     assert "the only one" in recommend(ranked[:1], 50)[1]
+
+
+def test_losses_are_told_with_the_digits_that_tell_them_apart():
+    for more, expected in ((0.3, "0.200 against 0.300"), (0.20004, "0.20000 against 0.20004"), (0.2, "to six digits")):
+        assert expected in recommend([one("a", 1, seconds=0.03), one("b", 2, loss=more)], 9)[1]
+
+
+def test_the_least_time_of_several_occasions_is_kept(monkeypatch, tmp_path):
+    ready = SimpleNamespace(spaces=[SimpleNamespace(fingerprint=lambda: "a")])
+    seconds = iter((0.02, 0.01, 0.03))
+    monkeypatch.setattr(image_times_module, "seconds_an_image", lambda some: {name: next(seconds) for name in some})
+    assert [image_times([ready], tmp_path)["a"] for _ in range(5)] == [20, 10, 10, 10, 10]
+    (kept,) = (tmp_path / "cards").iterdir()
+    kept.write_text('{"ms": 5.0}')  # of an earlier version
+    seconds = iter((0.002,))
+    assert image_times([ready], tmp_path)["a"] == 2
+    kept.write_text("damaged")
+    seconds = iter((0.004,))
+    assert image_times([ready], tmp_path)["a"] == 4
 
 
 def test_files_hold_everything(tmp_path):
@@ -109,15 +131,21 @@ def test_only_the_training_part_has_a_say(folder, tmp_path):
 def test_mistakes_are_told(folder, tmp_path):
     with pytest.raises(OptionError, match="separated by commas"):
         rank(folder, backbones="efficientnet_lite0,,b")
-    with pytest.raises(BackboneError, match=r"No backbone could be scored\. nonsense: There is no backbone"):
-        rank(folder, backbones="nonsense")
+    with pytest.raises(BackboneError, match=r"No backbone could be scored\. file:absent\.pth: "):
+        rank(folder, backbones="file:absent.pth")
+    with pytest.raises(BackboneError, match="There is no backbone 'nonsense'"):
+        rank(folder, backbones=["efficientnet_lite0", "nonsense"])
+    with pytest.raises(OptionError, match="backbones is 5"):
+        rank(folder, backbones=5)
     simple_folder(tmp_path / "few", classes=2, per_class=1)
     files = [path.relative_to(tmp_path) for path in sorted((tmp_path / "few").rglob("*.jpg"))]
     rows = [f"{path},{path.parent.name},train" for path in files]
     other = next(folder.rglob("*.jpg"))
     (tmp_path / "few.csv").write_text("\n".join(["path,label,split", *rows, f"{other},{files[0].parent.name},val"]))
+    told = []
     with pytest.raises(DataError, match="Nothing can be held out"):
-        rank(tmp_path / "few.csv", backbones="efficientnet_lite0")
+        rank(tmp_path / "few.csv", backbones="efficientnet_lite0", listener=Listener(told.append))
+    assert not any("backbone" in line for line in told)  # refused before any network runs
 
 
 def prepared(name="efficientnet_lite0"):

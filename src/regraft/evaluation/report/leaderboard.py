@@ -12,7 +12,7 @@ from regraft.evaluation.report.text import duration
 if TYPE_CHECKING:
     from regraft.evaluation.comparison import Leaderboard, Standing
 
-WIDTH, HEIGHT = 160, 14
+WIDTH, HEIGHT = 110, 14
 OPEN_ROWS = 20
 _SHADES = 10
 _LEAST_SPAN = 0.02  # of the bars' scale, so that equals do not look worlds apart
@@ -53,6 +53,8 @@ class View:
         ends: what the ends of the bars' scale stand for.
         backbones: columns of the matrix; none where it would repeat the rows.
         matrix: a strategy and its cells.
+        most: splits that the best measured was measured on.
+        timed: the time of an image has a say.
     """
 
     board: Leaderboard
@@ -61,19 +63,23 @@ class View:
     ends: tuple[float, float]
     backbones: tuple[str, ...]
     matrix: tuple[tuple[str, tuple[Cell, ...]], ...]
+    most: int
+    timed: bool
 
 
 def describe(board: Leaderboard | None) -> View | None:
     """The leaderboard as it is drawn, or None where nothing was compared."""
     if board is None:
         return None
-    # The scale is that of the means and of the best one's interval; bars of bad candidates leave it on the left.
-    lowest = min(board.best.low, *(one.mean for one in board.standings))
+    # The scale holds all means and the intervals of all ties; bars of bad candidates leave it on the left.
+    lowest = min(*(one.low for one in board.standings if one.tie), *(one.mean for one in board.standings), 1.0)
     highest = max(one.high for one in board.standings)
     lowest = max(0.0, min(lowest, highest - _LEAST_SPAN))
     rows = tuple(_row(one, n + 1, lowest, highest) for n, one in enumerate(board.standings))
     backbones, matrix = _matrix(board)
-    return View(board, rows[:OPEN_ROWS], rows[OPEN_ROWS:], (lowest, highest), backbones, matrix)
+    most = max(one.splits for one in board.standings)
+    timed = not any(np.isnan(one.candidate.image_ms) for one in board.standings)
+    return View(board, rows[:OPEN_ROWS], rows[OPEN_ROWS:], (lowest, highest), backbones, matrix, most, timed)
 
 
 def size_text(size: int) -> str:
