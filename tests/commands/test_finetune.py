@@ -177,7 +177,7 @@ def test_a_test_part_alone_sets_validation_images_aside(regraft, tmp_path):
         (("--epochs", 3), "no effect with --strategy auto"),
         (("--strategy", "finetune", "--epochs", 0), "epochs is 0"),
         (("--strategy", "finetune", "--epochs", 3, "--budget", "1m"), "one of them"),
-        (("--strategy", "finetune", "--budget", "soon"), "90s, 10m or 2h"),
+        (("--strategy", "finetune", "--budget", "soon"), "90s, 10m, 2h or 1h30m"),
         (("--strategy", "finetune", "--schedule", "step:7"), "step:7:0.1"),
         (("--strategy", "finetune", "--lr", "nan"), "lr is nan"),
         (("--strategy", "finetune", "--unfreeze-from", "blocks.6"), "it is for partial"),
