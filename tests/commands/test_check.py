@@ -12,6 +12,7 @@ from PIL import Image
 from regraft.errors import CannotWrite, OptionError
 from regraft.recipes.check import check
 from regraft.recipes.compare import compare
+from regraft.recipes.listen import Listener
 from regraft.recipes.rank import rank
 from regraft.recipes.train import train
 
@@ -205,11 +206,14 @@ def test_one_column_of_classes_and_true_or_false_are_expected(photos):
 def test_places_that_take_no_files_are_told_first(photos):
     if not Path("/proc/self").exists():
         pytest.skip("this system has no /proc")
+    told = []
+    listener = Listener(told.append)
     for call in (
-        lambda: check(photos, output="/proc/x"),
-        lambda: check(photos, clean="/proc/x.csv"),
-        lambda: rank(photos, output="/proc/x.csv"),
-        lambda: compare(photos, run="/proc/x"),
+        lambda: check(photos, output="/proc/x", listener=listener),
+        lambda: check(photos, clean="/proc/x.csv", listener=listener),
+        lambda: rank(photos, output="/proc/x.csv", listener=listener),
+        lambda: compare(photos, run="/proc/x", listener=listener),
     ):
         with pytest.raises(CannotWrite, match="/proc"):
             call()
+    assert told == []  # before any network runs
