@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from regraft.data.names import so_many
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -24,7 +26,7 @@ def split_word(split: str) -> str:
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
     """A count with its noun: 1 image, 1,200 images."""
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+    return so_many(count, noun, plural or f"{noun}s")
 
 
 @dataclass(frozen=True, slots=True)

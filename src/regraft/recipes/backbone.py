@@ -92,9 +92,7 @@ def prepare_backbones(
         raise OptionError(f"backbone {name!r} names {twice} twice; its features would only stand there twice")
     if len(names) > 1 and options != DEFAULTS and not any(one.startswith(PREFIX) for one in names):
         # Options of a file are of the one file among them; a size is of all.
-        bare = replace(options, size=None)
-        if bare != DEFAULTS:
-            named(names[0], cache, options)
+        _only_for_files(options, names[0])
     return tuple(
         prepare_backbone(
             one,
@@ -183,11 +181,7 @@ def named(
     """
     if name.startswith(PREFIX):
         return *files.card_and_builder(name, cache, options), None
-    if replace(options, size=None) != DEFAULTS:
-        bare = replace(options, size=None)
-        given = [field for field in options.__slots__ if getattr(bare, field) != getattr(DEFAULTS, field)]
-        flags = ", ".join(f"--{field.replace('_', '-')}" for field in given)
-        raise OptionError(f"{flags}: only for a file of your own, --backbone file:FILE, not for {name!r}")
+    _only_for_files(options, name)
     if name.startswith(RUN):
         card, build, state_sha256 = _of_run(name)
     else:
@@ -195,6 +189,15 @@ def named(
     if options.size is not None and card.preprocessing.size != (options.size, options.size):
         card, build = _at_size(card, build, options.size)
     return card, build, state_sha256
+
+
+def _only_for_files(options: FileOptions, name: str) -> None:
+    """Refuse what is said of a file beside a name that is none; a size is for all."""
+    bare = replace(options, size=None)
+    given = [field for field in options.__slots__ if getattr(bare, field) != getattr(DEFAULTS, field)]
+    if given:
+        flags = ", ".join(f"--{field.replace('_', '-')}" for field in given)
+        raise OptionError(f"{flags}: only for a file of your own, --backbone file:FILE, not for {name!r}")
 
 
 def _at_size(
@@ -252,6 +255,5 @@ def _expanded(name: str) -> list[str]:
     if not name.startswith(RUN):
         return [name]
     place = Path(name.removeprefix(RUN)).expanduser()
-    if not place.exists() or len(read_bundle(place).cards) < 2:  # noqa: PLR2004 - one needs no number
-        return [name]
-    return [f"{name}#{number + 1}" for number in range(len(read_bundle(place).cards))]
+    count = len(read_bundle(place).cards) if place.exists() else 0
+    return [f"{name}#{number + 1}" for number in range(count)] if count > 1 else [name]

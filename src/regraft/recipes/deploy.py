@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,15 +13,13 @@ import numpy as np
 from regraft.backbones.backbone import Backbone
 from regraft.backbones.cards import sha256
 from regraft.errors import RunExists
-from regraft.evaluation.scores import SPLIT_WORDS
 from regraft.features.frozen import features_of, frozen
 from regraft.heads.calibration import temperature
 from regraft.heads.head import Fitted
 from regraft.inference.bundle import weights_name
 from regraft.recipes.catalogue import STRATEGIES
-from regraft.recipes.fit_head import measure_head
 from regraft.recipes.gather import Gathered
-from regraft.recipes.guard_head import guard_head, tell_kept
+from regraft.recipes.guard_head import guard_and_measure
 from regraft.recipes.run import Finished, Run, command_line, write_run
 from regraft.recipes.workplace import LOGS, resume_command, training_folder
 
@@ -51,17 +50,12 @@ def finish(begun: Begun, course: Course, engine: Engine, trained: Trained, probe
         measured = gathered
     else:
         backbones, fitted, measured = begun.backbones, probe, begun.gathered
-    asked = begun.options
-    how: dict[str, Any] = {"method": asked["calibrate"], "abstain_at": asked["abstain_at"], "seed": asked["seed"]}
     refit = None if kept == begun.plan.name else "linear-probe"
-    guarded = guard_head(measured, fitted, refit, begun.clock, begun.listener, **how)
-    notes = (*notes, *guarded.notes)
-    outcome = measure_head(measured, guarded.fitted, asked["seed"], begun.clock, begun.listener, notes)
-    split, told = next(iter(outcome.predictions.items()))
-    tell_kept(guarded.guard, told, SPLIT_WORDS[split], begun.listener)
+    asked = SimpleNamespace(**begun.options)
+    guard, outcome = guard_and_measure(measured, fitted, refit, asked, notes, begun.clock, begun.listener)
     if begun.options["tensorboard"]:
         _draw_confusion(folder, outcome, trained)
-    return _write(begun, course, engine, trained, outcome, backbones, measured, kept, folder, guarded.guard)
+    return _write(begun, course, engine, trained, outcome, backbones, measured, kept, folder, guard)
 
 
 def _write(

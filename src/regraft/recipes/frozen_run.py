@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from regraft.backbones.files import warnings
-from regraft.evaluation.scores import SPLIT_WORDS
 from regraft.inference.bundle import Bundle
 from regraft.inference.guard import Guard
 from regraft.recipes.catalogue import AUTO
 from regraft.recipes.choose import choose
-from regraft.recipes.fit_head import fit_head, measure_head
-from regraft.recipes.guard_head import guard_head, tell_kept
+from regraft.recipes.fit_head import fit_head
+from regraft.recipes.guard_head import guard_and_measure
 from regraft.recipes.run import Finished, Run, write_run
 
 if TYPE_CHECKING:
@@ -67,11 +66,7 @@ def frozen_run(
         leaderboard: of the comparison that chose it.
     """
     fitted = fit_head(gathered, plan, asked.seed, clock, listener)
-    how = {"method": asked.calibrate, "abstain_at": asked.abstain_at, "seed": asked.seed}
-    guarded = guard_head(gathered, fitted, plan.head, clock, listener, **how)
-    outcome = measure_head(gathered, guarded.fitted, asked.seed, clock, listener, (*notes, *guarded.notes))
-    split, told = next(iter(outcome.predictions.items()))
-    tell_kept(guarded.guard, told, SPLIT_WORDS[split], listener)
+    guard, outcome = guard_and_measure(gathered, fitted, plan.head, asked, notes, clock, listener)
     selection = plan.selection
     if leaderboard is not None:
         compared = len(leaderboard.standings)
@@ -86,9 +81,9 @@ def frozen_run(
         outcome.evaluations,
         (*unfilled(backbones), *outcome.notes),
         leaderboard=leaderboard,
-        guard=guarded.guard,
+        guard=guard,
     )
-    bundle = frozen_bundle(gathered, backbones, outcome, plan, guarded.guard)
+    bundle = frozen_bundle(gathered, backbones, outcome, plan, guard)
     return write_run(finished, target, bundle, backbones, clock, overwrite=asked.overwrite)
 
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from regraft.errors import OptionError
 from regraft.evaluation.abstaining import choose_threshold, confidences, keep
 from regraft.evaluation.predictions import softmax
+from regraft.evaluation.scores import SPLIT_WORDS
 from regraft.heads.calibrated import FEW, Calibration, Method, calibrate, held_out_logits
 from regraft.inference.guard import Guard, learn_familiar
-from regraft.recipes.fit_head import groups_of
+from regraft.recipes.fit_head import groups_of, measure_head
 
 if TYPE_CHECKING:
+    from types import SimpleNamespace
+
     from regraft.evaluation.predictions import Predictions
     from regraft.heads.head import Fitted
     from regraft.inference.guard import Familiar
+    from regraft.recipes.fit_head import Outcome
     from regraft.recipes.gather import Gathered
     from regraft.recipes.listen import Clock, Listener
 
@@ -82,6 +86,34 @@ def tell_kept(guard: Guard, predictions: Predictions, part: str, listener: Liste
     elif kept.accuracy is not None and kept.accuracy < threshold.target:
         said += f"; fewer than the {threshold.target:g} that was asked for"
     listener.say(said)
+
+
+def guard_and_measure(
+    gathered: Gathered,
+    fitted: Fitted,
+    refit: str | None,
+    asked: SimpleNamespace,
+    notes: tuple[str, ...],
+    clock: Clock,
+    listener: Listener,
+) -> tuple[Guard, Outcome]:
+    """Guard a head as `guard_head` does, measure it, and say what its threshold keeps of the part that is told.
+
+    Args:
+        gathered: all images, with the features that the head is for.
+        fitted: the head.
+        refit: as in `guard_head`.
+        asked: options of the command: `calibrate`, `abstain_at`, `seed`.
+        notes: sentences for the report that come before.
+        clock: counts the time.
+        listener: is told what was found.
+    """
+    how: dict[str, Any] = {"method": asked.calibrate, "abstain_at": asked.abstain_at, "seed": asked.seed}
+    guarded = guard_head(gathered, fitted, refit, clock, listener, **how)
+    outcome = measure_head(gathered, guarded.fitted, asked.seed, clock, listener, (*notes, *guarded.notes))
+    split, told = next(iter(outcome.predictions.items()))
+    tell_kept(guarded.guard, told, SPLIT_WORDS[split], listener)
+    return guarded.guard, outcome
 
 
 def guard_head(
