@@ -25,7 +25,7 @@ ROWS = [
 ]
 LEVEL = {room: level for level, row in enumerate(ROWS) for room in row}
 HEAVY = {"torch", "timm", "torchvision", "sklearn", "scipy", "openvino", "pyarrow", "jinja2", "pandas"}
-HEAVY |= {"peft", "lightning_fabric", "tensorboard"}
+HEAVY |= {"peft", "lightning_fabric", "tensorboard", "rasterio", "shapely", "pyogrio"}
 TORCH_ROOMS = {"models", "losses", "training"}  # made of torch, and so imported late themselves
 
 

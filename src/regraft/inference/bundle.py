@@ -13,7 +13,6 @@ bundle.json holds beside its own.
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +22,19 @@ import numpy as np
 
 from regraft import heads
 from regraft.backbones.backbone import Backbone
-from regraft.backbones.cards import sha256
 from regraft.errors import BundleError
-from regraft.inference.checks import SELF, content_sha256, head_fits, read_card, wrong_with
+from regraft.inference.bundle_files import (
+    CHANGE_FORMAT,
+    FACTS,
+    FORMAT,
+    bundle_folder,
+    check_files,
+    damaged,
+    read_facts,
+    weights_name,
+    write_facts,
+)
+from regraft.inference.checks import head_fits, read_card, wrong_with
 from regraft.inference.guard import Guard, read_guard
 
 if TYPE_CHECKING:
@@ -34,18 +43,11 @@ if TYPE_CHECKING:
     from regraft.backbones.backbone import BackboneCard
     from regraft.heads.head import Head
 
-FORMAT = 2
-_READ = (1, 2)  # format 1 had one backbone or none
 FEATURES_ONLY = (
     "This model was trained on a feature file and has no backbone, so it cannot look at images; it can only be "
     "evaluated on feature files: regraft evaluate MODEL --features FILE"
 )
-_HEAD, _GUARD, _FACTS = "head.safetensors", "guard.safetensors", "bundle.json"
-
-
-def weights_name(position: int) -> str:
-    """The name of the file with the weights of a bundle's backbone, counted from 0."""
-    return "backbone.safetensors" if position == 0 else f"backbone-{position + 1}.safetensors"
+_HEAD, _GUARD = "head.safetensors", "guard.safetensors"
 
 
 @dataclass(frozen=True, repr=False)
@@ -142,10 +144,8 @@ def write_bundle(bundle: Bundle, folder: Path, weights: Sequence[Path]) -> None:
         "feature_dim": bundle.feature_dim,
         "facts": bundle.facts,
         "guard": bundle.guard.settings(),
-        "sha256": {name: sha256(folder / name) for name in files},
     }
-    content[SELF] = content_sha256(content)
-    (folder / _FACTS).write_text(json.dumps(content, indent=1, ensure_ascii=True) + "\n", "utf-8")
+    write_facts(content, folder, files)
 
 
 def read_bundle(place: Path) -> Bundle:
@@ -155,65 +155,29 @@ def read_bundle(place: Path) -> Bundle:
         BundleError: no bundle there, one of another format, or one that was changed or damaged after it was
             written, in its files or in what bundle.json says of them.
     """
-    folder = place / "bundle" if (place / "bundle" / _FACTS).is_file() else place
-    if not place.exists():
-        raise BundleError(
-            f"{place} does not exist. Expected a run (as `regraft train` leaves it) or its `bundle` folder."
-        )
-    if not (folder / _FACTS).is_file():
-        raise BundleError(
-            f"{place} holds no bundle. Expected a run (as `regraft train` leaves it) or its `bundle` folder."
-        )
+    folder = bundle_folder(place)
     content = _read_facts(folder)
     needed = {_HEAD, *map(weights_name, range(len(content["backbones"])))}
     if (content.get("guard") or {}).get("familiar") is not None:
         needed.add(_GUARD)
-    _check_files(folder, content["sha256"], needed)
+    check_files(folder, content["sha256"], needed)
     return _assemble(folder, content)
-
-
-def _damaged(folder: Path, what: str) -> BundleError:
-    return BundleError(f"{folder} is damaged: {what}. Copy it again.")
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:
     """The content of bundle.json, of this format, unchanged since it was written, and with everything in it."""
-    try:
-        content = json.loads((folder / _FACTS).read_text("utf-8"))
-    except OSError as error:
-        raise BundleError(f"{folder / _FACTS} cannot be read ({error.strerror or error}).") from error
-    except (ValueError, RecursionError) as error:
-        raise _damaged(folder, f"{_FACTS} is not JSON") from error
-    if type(content) is not dict or type(content.get("format")) is not int:
-        raise _damaged(folder, f"{_FACTS} does not say which format it has")
-    if content["format"] not in _READ:
+    content = read_facts(folder)
+    if content["format"] == CHANGE_FORMAT:
         raise BundleError(
-            f"{folder} is of bundle format {content['format']}; this Regraft reads up to {FORMAT}. Install a newer one."
+            f"{folder} is a model of change detection, which is given two dates: regraft predict RUN BEFORE AFTER -o"
+            " change.tif. Here a model that looks at one image is expected."
         )
-    if content.get(SELF) != content_sha256(content):
-        raise _damaged(folder, f"{_FACTS} was changed after it was written")
     if content["format"] == 1:
         one = content.get("backbone")
         content["backbones"] = [] if one is None else [one]
     if what := wrong_with(content):
-        raise _damaged(folder, f"{_FACTS} was changed, {what}")
+        raise damaged(folder, f"{FACTS} was changed, {what}")
     return content
-
-
-def _check_files(folder: Path, hashes: dict[str, Any], needed: set[str]) -> None:
-    for name in sorted(hashes.keys() - needed):
-        raise BundleError(f"{folder}: bundle.json names a file {name!r} that does not belong in this bundle")
-    for name in sorted(needed):
-        if name not in hashes:
-            raise _damaged(folder, f"{_FACTS} has no checksum of {name}")
-        if not (folder / name).is_file():
-            raise BundleError(f"{folder} is incomplete: {name} is missing. Copy the whole folder.")
-        try:
-            found = sha256(folder / name)
-        except OSError as error:
-            raise BundleError(f"{folder / name} cannot be read ({error.strerror or error}).") from error
-        if found != hashes[name]:
-            raise BundleError(f"{folder}: {name} was changed or damaged after it was written. Copy it again.")
 
 
 def _assemble(folder: Path, content: dict[str, Any]) -> Bundle:
@@ -241,9 +205,9 @@ def _read_head(folder: Path, content: dict[str, Any]) -> Head:
         )
     head = heads.load(name, _read_arrays(folder, _HEAD), content["head"]["settings"])
     if not head_fits(head, width, classes):
-        raise _damaged(
+        raise damaged(
             folder,
-            f"its head does not turn {width} features (the 'feature_dim' of {_FACTS}) into {classes} classes",
+            f"its head does not turn {width} features (the 'feature_dim' of {FACTS}) into {classes} classes",
         )
     return head
 
@@ -254,7 +218,7 @@ def _read_guard(folder: Path, content: dict[str, Any]) -> Guard:
         return Guard()
     guard = read_guard(content["guard"], _read_arrays(folder, _GUARD) if _GUARD in content["sha256"] else {})
     if guard.familiar is not None and sum(guard.familiar.blocks) != content["feature_dim"]:
-        raise _damaged(folder, f"its {_GUARD} is not of the {content['feature_dim']} features that {_FACTS} names")
+        raise damaged(folder, f"its {_GUARD} is not of the {content['feature_dim']} features that {FACTS} names")
     return guard
 
 
@@ -265,5 +229,5 @@ def _read_arrays(folder: Path, name: str) -> dict[str, np.ndarray]:
     try:
         arrays: dict[str, np.ndarray] = load_file(folder / name)
     except (SafetensorError, OSError, ValueError) as error:
-        raise _damaged(folder, f"{name} cannot be read") from error
+        raise damaged(folder, f"{name} cannot be read") from error
     return arrays

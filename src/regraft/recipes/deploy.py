@@ -16,7 +16,7 @@ from regraft.errors import RunExists
 from regraft.features.frozen import features_of, frozen
 from regraft.heads.calibration import temperature
 from regraft.heads.head import Fitted
-from regraft.inference.bundle import weights_name
+from regraft.inference.bundle_files import weights_name
 from regraft.recipes.catalogue import STRATEGIES
 from regraft.recipes.gather import Gathered
 from regraft.recipes.guard_head import guard_and_measure

@@ -15,6 +15,7 @@ from regraft.data.decode import MAX_PIXELS
 from regraft.errors import DataError, OptionError
 from regraft.evaluation.metrics import evaluate as measure
 from regraft.evaluation.scores import EVERYTHING, SPLIT_WORDS
+from regraft.inference.change.bundle import is_change_model
 from regraft.inference.predictor import load
 from regraft.recipes.gather import Gathered, Source, check_numbers, gather, gather_file, read_and_hash
 from regraft.recipes.guard_head import tell_kept
@@ -53,7 +54,7 @@ def evaluate(
 
     Args:
         model: A run folder, or a bundle.
-        data: Labelled images, named as for `train`; by default those the run was trained with.
+        data: Labelled images or pairs, named as for `train`; by default those the run was trained with.
         split: Which part of the data; auto is test where there is one, else val, else all.
         run: The folder to leave the run in; by default a new one below `runs`.
         overwrite: Replace the run folder if it exists.
@@ -78,12 +79,16 @@ def evaluate(
     options = {k: v for k, v in locals().items() if k != "listener"}
     clock = Clock.start(listener)
     check_numbers(seed=seed, max_rejected=max_rejected, max_pixels=max_pixels)
-    predictor = load(model, runtime=runtime)
     where = Path(model).resolve()
     home = where if (where / "bundle").is_dir() else where.parent
     target = choose_folder(run, f"{home.name}-evaluate", overwrite=overwrite)
     if target.resolve() in {home, where}:
         raise OptionError(f"--run {target} is the model itself; choose another folder for its evaluation")
+    if is_change_model(Path(model)):
+        from regraft.recipes.change_evaluate import evaluate_change_model
+
+        return evaluate_change_model(evaluate, SimpleNamespace(**options), target, home, clock, listener)
+    predictor = load(model, runtime=runtime)
     if predictor.tasks:
         from regraft.recipes.tasks_evaluate import evaluate_task_model
 

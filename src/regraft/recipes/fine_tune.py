@@ -81,7 +81,8 @@ def fine_tune(begun: Begun, engine: Engine | None, matter: Matter | None = None)
         if begun.resume is None:
             write_config(folder / CONFIG, train, _kept_options(course, target))
         else:
-            state = _state_to_resume(begun, _identity(begun, course, matter), folder)
+            identity = _identity(begun, course, matter)
+            state = state_to_resume(target, folder, identity, _whats(begun, folder), begun.listener)
         if engine.world > 1:
             engine.fabric.barrier()
         trained = _run_loop(begun, course, engine, folder, state, _identity(begun, course, matter))
@@ -125,34 +126,47 @@ def _identity(begun: Begun, course: Course, matter: Matter) -> dict[str, Any]:
     }
 
 
-def _state_to_resume(begun: Begun, identity: dict[str, Any], folder: Path) -> State | None:
+def state_to_resume(
+    target: Path, folder: Path, identity: dict[str, Any], whats: dict[str, str], listener: Listener
+) -> State | None:
     """The state to go on from, or None to begin again.
 
+    Args:
+        target: the run.
+        folder: of its training.
+        identity: what must be the same now as in the state.
+        whats: how people call each part of it.
+        listener: is told what is gone on with.
+
     Raises:
-        OptionError: images, backbone, augmentation or options are not those that the training began with.
+        OptionError: one of them is not that which the training began with.
     """
     from regraft.training.state import newest, remove_damaged
 
     state, notes = newest(folder)
     for note in notes:
-        begun.listener.warn(note)
+        listener.warn(note)
     if state is not None:
-        whats = {
-            "manifest_sha256": f"the images or labels of {begun.gathered.manifest.source}",
-            "weights_sha256": f"the weights of {' and '.join(one.card.name for one in begun.backbones)}",
-            "augment": "the augmentation",
-            "options_sha256": f"the options in {folder / CONFIG}",
-        }
         for name, value in identity.items():
             if state.facts[name] != value:
                 raise OptionError(
-                    f"resume {begun.target}: {whats[name]} have changed since this training began, so it cannot go on"
+                    f"resume {target}: {whats[name]} have changed since this training began, so it cannot go on"
                     " exactly. Put them back, or start again with --overwrite."
                 )
     remove_damaged(folder, state)
     told = "from the beginning: there is no state" if state is None else f"after step {state.facts['step']}"
-    begun.listener.say(f"resuming {begun.target} {told}")
+    listener.say(f"resuming {target} {told}")
     return state
+
+
+def _whats(begun: Begun, folder: Path) -> dict[str, str]:
+    """How people call what must be the same."""
+    return {
+        "manifest_sha256": f"the images or labels of {begun.gathered.manifest.source}",
+        "weights_sha256": f"the weights of {' and '.join(one.card.name for one in begun.backbones)}",
+        "augment": "the augmentation",
+        "options_sha256": f"the options in {folder / CONFIG}",
+    }
 
 
 def prepare(options: dict[str, Any], listener: Listener) -> tuple[Course, Engine]:

@@ -54,13 +54,13 @@ def resolve(
         "layer_decay": pace.layer_decay if asked.layer_decay is None else asked.layer_decay,
         "weight_decay": pace.weight_decay if asked.weight_decay is None else asked.weight_decay,
         "smoothing": pace.smoothing if asked.smoothing is None else asked.smoothing,
-        "workers": _workers() if asked.workers is None else asked.workers,
+        "workers": workers() if asked.workers is None else asked.workers,
         "budget": asked.budget,
     }
     return {**vars(asked), **auto, "views": str(auto["views"])}, notes
 
 
-def _workers() -> int:
+def workers() -> int:
     """Without a GPU the steps need every core themselves."""
     import torch
 

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from regraft.data.manifest import Skipped
+    from regraft.evaluation.change_scores import ChangeEvaluation
     from regraft.evaluation.comparison import Leaderboard
     from regraft.evaluation.predictions import Predictions
     from regraft.evaluation.report.content import DecodeNote
@@ -93,7 +94,7 @@ class Run:
 
     folder: Path
     metrics: dict[str, Any]
-    evaluation: Evaluation | TaskScores
+    evaluation: Evaluation | TaskScores | ChangeEvaluation
     leaderboard: Leaderboard | None = None
 
     def __fspath__(self) -> str:
@@ -149,6 +150,13 @@ class Finished:
 
 
 _BUNDLE_FILES = re.compile(r"backbone(-\d+)?\.safetensors|bundle\.json|head\.safetensors|guard\.safetensors")
+
+
+def run_name(data: str | os.PathLike[str] | None, backbone: str, strategy: str) -> str:
+    """The name of a run where the user gives none, of letters that every file system takes."""
+    what = "data" if data is None else os.fspath(data).removeprefix("sample:")
+    parts = [Path(what).resolve().stem or "data", backbone, strategy]
+    return "-".join("".join(c if c.isalnum() or c in "._-+" else "_" for c in part) for part in parts)
 
 
 def choose_folder(run: str | os.PathLike[str] | None, name: str, *, overwrite: bool) -> Path:
@@ -237,9 +245,18 @@ def write_run(
 def write_folder(
     fill: Callable[[Path], dict[str, Any]], finished: Finished, target: Path, *, overwrite: bool
 ) -> tuple[Path, dict[str, Any]]:
+    """Fill the folder of a run, see `write_named_folder`."""
+    given = finished.facts["options"].get("run") is not None
+    return write_named_folder(fill, finished.name, target, given=given, overwrite=overwrite)
+
+
+def write_named_folder(
+    fill: Callable[[Path], dict[str, Any]], name: str, target: Path, *, given: bool, overwrite: bool
+) -> tuple[Path, dict[str, Any]]:
     """Fill the folder of a run; returns where it is, and what `fill` gave.
 
-    One that was chosen by `choose_folder` and meanwhile taken by another process gets the next free name.
+    One that was chosen by `choose_folder` (not `given` by the user) and meanwhile taken by another process gets the
+    next free name.
     """
     while True:
         try:
@@ -247,9 +264,9 @@ def write_folder(
                 metrics = fill(folder)
             break
         except RunExists:
-            if finished.facts["options"].get("run") is not None:
+            if given:
                 raise
-            target = choose_folder(None, finished.name, overwrite=False)
+            target = choose_folder(None, name, overwrite=False)
     return target, metrics
 
 
@@ -294,7 +311,7 @@ def write_parts(
     if finished.leaderboard is not None:
         write_leaderboard(folder, finished.leaderboard)
     if finished.training is not None:
-        _take_training(finished.training, folder)
+        take_training(finished.training, folder)
     if bundle is not None:
         facts = {**bundle.facts, **shared, "metrics": evaluations}
         write_bundle(replace(bundle, facts=facts), folder / "bundle", [one.weights for one in backbones])
@@ -305,7 +322,7 @@ def write_parts(
         "split_note": manifest.split_note,
         "working_folder": str(Path.cwd()),
     }
-    _write_json(folder / "config.json", config)
+    write_json(folder / "config.json", config)
 
 
 def write_metrics(
@@ -324,7 +341,7 @@ def write_metrics(
         "skipped": len(finished.gathered.manifest.skipped),
         "seconds": clock.rounded(),
     }
-    _write_json(folder / "metrics.json", metrics)
+    write_json(folder / "metrics.json", metrics)
     return metrics
 
 
@@ -337,7 +354,7 @@ def _abstaining(finished: Finished) -> dict[str, Any]:
     return {"abstaining": {"threshold": threshold.to_json(), "kept": kept}}
 
 
-def _take_training(training: Path, folder: Path) -> None:
+def take_training(training: Path, folder: Path) -> None:
     """What of a training's folder stays with its run."""
     shutil.copyfile(training / CONFIG, folder / CONFIG)
     if (training / LOGS).is_dir():
@@ -350,7 +367,8 @@ def write_leaderboard(folder: Path, board: Leaderboard) -> None:
     write_text(folder / "leaderboard.json", json.dumps(board.to_json(), indent=1) + "\n")
 
 
-def _write_json(target: Path, content: dict[str, Any]) -> None:
+def write_json(target: Path, content: dict[str, Any]) -> None:
+    """Write JSON values; paths become texts."""
     target.write_text(json.dumps(content, indent=1, default=os.fspath) + "\n", "utf-8")
 
 

@@ -21,6 +21,8 @@ from regraft.features.table import VIEWS
 from regraft.recipes.backbone import prepare_backbones, short_name
 from regraft.recipes.catalogue import AUTO, STRATEGIES, Strategy
 from regraft.recipes.catalogue import strategy as find_strategy
+from regraft.recipes.change_data import names_pairs
+from regraft.recipes.change_options import check_not_change
 from regraft.recipes.config import merge, read_config
 from regraft.recipes.frozen_run import chosen_strategy, frozen_run
 from regraft.recipes.gather import (
@@ -36,7 +38,7 @@ from regraft.recipes.gather import (
 )
 from regraft.recipes.guard_head import check_guarding, check_judges
 from regraft.recipes.listen import Clock, Listener
-from regraft.recipes.run import Run, choose_folder, command_line
+from regraft.recipes.run import Run, choose_folder, command_line, run_name
 from regraft.recipes.tasks import frozen_tasks_run
 from regraft.recipes.tasks_data import gather_tasks, names_tasks
 from regraft.recipes.training_options import TRAINING, check_training
@@ -102,6 +104,11 @@ def train(
     mean: tuple[float, float, float] | None = None,
     std: tuple[float, float, float] | None = None,
     size: int | None = None,
+    task: Literal["auto", "classes", "change"] = "auto",
+    model: str | None = None,
+    init: str | None = None,
+    loss: str | None = None,
+    preset: str | None = None,
     features: str | os.PathLike[str] | None = None,
     root: str | os.PathLike[str] | None = None,
     label: str | list[str] | None = None,
@@ -121,7 +128,8 @@ def train(
 
     Args:
         data: A folder with one folder of images a class (also within train, val, test), a table (CSV, TSV,
-            Parquet), a meta list, or sample:textile. May be left out with --features, --config or --resume.
+            Parquet), a meta list, or sample:textile; or a folder with A, B and label, pairs of two dates and masks of
+            what changed. May be left out with --features, --config or --resume.
         backbone: Which pretrained network, as `regraft backbones` lists them; or file:FILE[@ARCHITECTURE], a checkpoint
             of your own; or run:RUN, the backbone of a run. a+b puts the features of several side by side.
         strategy: auto compares the strategies on frozen features within the training part and keeps the winner. On
@@ -176,7 +184,13 @@ def train(
         allow_partial: Smallest share of the backbone's parameters that a checkpoint file must have.
         mean: Channel means (0..1) that the network of a checkpoint file expects, where not those of its zoo.
         std: Channel standard deviations, likewise.
-        size: Side of the input in pixels, where not that of the weights.
+        size: Side of the input in pixels, where not that of the weights; of pairs the side of the tiles, else 256.
+        task: change learns from pairs of two dates; auto recognises them by their folders A, B and label.
+        model: Of pairs, what follows the backbone: bit, unet or linear, with options such as
+            bit:token_len=4,decoder_depth=8.
+        init: Of pairs, start from a published checkpoint of BIT: file:best_ckpt.pt@bit.
+        loss: Of pairs: ce, focal, dice, or sums such as ce+dice.
+        preset: Of pairs, official: the settings of the publication of BIT.
         features: Train on this feature file (.npz, .parquet) instead of running a backbone.
         root: Where the relative paths of a table or list start; its own folder by default.
         label: The table's column with the labels. Given several times, each column is a task of its own, told apart by
@@ -225,9 +239,14 @@ def train_resolved(
         leaderboard: of the comparison that chose a strategy which trains the network.
         command: what the user said, where it was that comparison.
     """
-    clock = Clock.start(listener)
     asked = SimpleNamespace(**options)
     plan = find_strategy(asked.strategy)
+    if names_pairs(asked.data, asked.task):
+        from regraft.recipes.change import train_change
+
+        return train_change(train, options, plan, resume, listener)
+    check_not_change(options, train)
+    clock = Clock.start(listener)
     own = check(asked, options, plan)
     engine = _several(asked, plan)
     if engine is not None and engine.rank > 0:
@@ -235,7 +254,8 @@ def train_resolved(
     several = names_tasks(asked.label, asked.data)
     if several:
         plan = _plan_for_tasks(asked, plan, listener)
-    name = _name(asked.data, asked.features, asked.backbone, plan)
+    what = asked.data if asked.data is not None else asked.features
+    name = run_name(what, short_name(asked.backbone) if asked.features is None else "features", plan.name)
     with _one_by_one(engine):
         target = Path(asked.run) if resume is not None else choose_folder(asked.run, name, overwrite=asked.overwrite)
         if plan.trains and resume is None:
@@ -399,17 +419,6 @@ def gather_parts(
     if len(gathered.manifest) < len(manifest):  # some could not be decoded: divide what is left
         divided = make_splits(gathered.manifest, seed=asked.seed, resplit=asked.resplit)
     return backbones, replace(gathered, manifest=divided)
-
-
-def _name(
-    data: str | os.PathLike[str] | None,
-    features: str | os.PathLike[str] | None,
-    backbone: str,
-    plan: Strategy,
-) -> str:
-    what = str(data).removeprefix("sample:") if data is not None else str(features or "data")
-    parts = [Path(what).resolve().stem or "data", short_name(backbone) if features is None else "features", plan.name]
-    return "-".join("".join(c if c.isalnum() or c in "._-+" else "_" for c in part) for part in parts)
 
 
 def check_trainable(manifest: Manifest) -> None:

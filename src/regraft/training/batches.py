@@ -36,8 +36,8 @@ class Batch:
     """Some examples.
 
     Attributes:
-        inputs: (B, ...): uint8 images (B, 3, H, W), channels last in memory, or float32 activations.
-        targets: (B,) int64, the classes.
+        inputs: (B, ...): uint8 images (B, 3, H, W), channels last in memory, or float32 activations, or pairs.
+        targets: (B,) int64, the classes; or what the examples load beside their inputs, such as masks (B, H, W).
         rows: (B,) int64, which examples these are.
     """
 
@@ -60,13 +60,16 @@ class Examples(Protocol):
 
     @property
     def targets(self) -> NDArray[np.int64]:
-        """The class of each: (N,)."""
+        """The class of each: (N,); 0 where targets are loaded with the inputs."""
 
     def __len__(self) -> int:
         """How many there are."""
 
-    def load(self, row: int, epoch: int) -> Tensor:
-        """What the model sees of one in an epoch, or to be judged by (`EVALUATION`); a function of its arguments."""
+    def load(self, row: int, epoch: int) -> Tensor | tuple[Tensor, Tensor]:
+        """What the model sees of one in an epoch, or to be judged by (`EVALUATION`); a function of its arguments.
+
+        Where its target is more than a class, that too: (inputs, target).
+        """
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ class RowExamples:
 
 
 _SHARED_BYTES = 1_000_000_000
+_IMAGES = 4  # axes of a batch of images; of pairs there are five
 _BITS = (1 << 64) - 1
 
 
@@ -233,7 +237,7 @@ class _Arrays:
     """
 
     inputs: NDArray[Any] | Tensor
-    targets: NDArray[np.int64]
+    targets: NDArray[Any] | Tensor
     rows: NDArray[np.int64]
     rejected: tuple[str, str] | None = None
 
@@ -257,19 +261,27 @@ class _Loading:
         except ImageRejected as error:  # does not survive the way between processes
             nothing = np.empty(0)
             return _Arrays(nothing, rows, rows, (error.path, error.reason))
-        if loaded[0].dtype == torch.uint8:
-            loaded = [image.permute(1, 2, 0) for image in loaded]
-        stacked = torch.stack(loaded)
+        if isinstance(loaded[0], tuple):
+            inputs, targets = (torch.stack(parts) for parts in zip(*loaded, strict=True))
+            return _Arrays(inputs, targets, rows) if self.shared else _Arrays(inputs.numpy(), targets.numpy(), rows)
+        images = cast("list[Tensor]", loaded)
+        if images[0].dtype == torch.uint8:
+            images = [image.permute(1, 2, 0) for image in images]
+        stacked = torch.stack(images)
         return _Arrays(stacked if self.shared else stacked.numpy(), self.examples.targets[rows], rows)
 
 
 def _batch(arrays: _Arrays) -> Batch:
     if arrays.rejected is not None:
         raise ImageRejected(*arrays.rejected)
-    inputs = arrays.inputs if isinstance(arrays.inputs, torch.Tensor) else torch.from_numpy(arrays.inputs)
-    if inputs.dtype == torch.uint8:
+    inputs, targets = _tensor(arrays.inputs), _tensor(arrays.targets)
+    if inputs.dtype == torch.uint8 and inputs.ndim == _IMAGES:
         inputs = inputs.permute(0, 3, 1, 2)
-    return Batch(inputs, torch.from_numpy(arrays.targets), torch.from_numpy(arrays.rows))
+    return Batch(inputs, targets, torch.from_numpy(arrays.rows))
+
+
+def _tensor(values: NDArray[Any] | Tensor) -> Tensor:
+    return values if isinstance(values, torch.Tensor) else torch.from_numpy(values)
 
 
 def _much_shared_memory() -> bool:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from regraft.training.batches import Batch
     from regraft.training.engine import Engine
     from regraft.training.objectives import Objective
-    from regraft.training.plan import Judge, Phase, Place, Planned, Settings, Trained
+    from regraft.training.plan import Digest, Judge, Phase, Place, Planned, Settings, Trained
 
 _NAMED = 3
 
@@ -48,6 +48,7 @@ def fit(
     *,
     images: int,
     judge: Judge = measure,
+    digest: Digest | None = None,
     resume: states.State | None = None,
 ) -> Trained:
     """Train, and return the weights that did best on the validation images.
@@ -62,6 +63,7 @@ def fit(
         images: number of training images, which is the same in all phases.
         judge: what the model gives for the validation images (N, K), and their targets (N,) -> metrics, among them
             "loss" and that of the settings.
+        digest: outputs -> rows for the judge, where the outputs are too large to keep; on the targets of each batch.
         resume: the state to go on from, as `state.newest` read it.
 
     Raises:
@@ -74,7 +76,7 @@ def fit(
     progress = Progress(accumulate=settings.accumulate)
     average = averages.start_average(model) if settings.average else None
     with listening() as asked:
-        run = Session(model, objective, settings, engine, place, progress, total, asked, average, judge)
+        run = Session(model, objective, settings, engine, place, progress, total, asked, average, judge, digest)
         if resume is None:
             states.seed_everything(settings.seed + engine.rank)
         else:

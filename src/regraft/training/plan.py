@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from regraft.training.batches import Examples
+    from regraft.training.batches import Batch, Examples
     from regraft.training.engine import Engine
     from regraft.training.interrupt import Asked
     from regraft.training.objectives import Objective
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 
 Judge = Callable[[NDArray[np.float32], NDArray[np.int64]], dict[str, float]]
+Digest = Callable[["Tensor", "Batch"], "Tensor"]
+"""Outputs for a batch, as they are, and the batch -> one row (B, M) an example, which the judge is given."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,7 @@ class Session:
         asked: whether somebody asked for an end.
         average: of the weights, or None.
         judge: of validation images.
+        digest: what the judge is given of the outputs, or None for the outputs themselves.
         best_weights: the best ones, until they are on disk.
         optimiser: of the running phase.
         carried: the state of the optimiser before it.
@@ -211,6 +214,7 @@ class Session:
     asked: Asked
     average: dict[str, Tensor] | None
     judge: Judge
+    digest: Digest | None = None
     best_weights: dict[str, Tensor] | None = None
     optimiser: torch.optim.Optimizer | None = None
     carried: dict[str, Tensor] = field(default_factory=dict)

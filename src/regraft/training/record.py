@@ -11,7 +11,10 @@ from regraft.training import average as averages
 from regraft.training.validation import is_better, logits_of
 
 if TYPE_CHECKING:
-    from regraft.training.plan import Phase, Planned, Session, Settings
+    from regraft.training.plan import Phase, Planned, Session
+
+
+_EVAL_BATCH = 32  # smaller ones are slower; but pictures with an answer for each pixel need memory
 
 
 def evaluate(run: Session, planned: Planned, phase: Phase) -> None:
@@ -19,7 +22,13 @@ def evaluate(run: Session, planned: Planned, phase: Phase) -> None:
     progress, settings = run.progress, run.settings
     with averages.using(run.average, run.model):
         logits = logits_of(
-            run.model, phase.val, phase.prepare, run.engine, batch=_eval_batch(settings), workers=settings.workers
+            run.model,
+            phase.val,
+            phase.prepare,
+            run.engine,
+            batch=settings.batch if run.digest is not None else max(_EVAL_BATCH, settings.batch),
+            workers=settings.workers,
+            digest=run.digest,
         )
         found = run.judge(logits, phase.val.targets)
         better = is_better(
@@ -60,10 +69,6 @@ def rates_now(optimiser: Any) -> dict[str, float]:
     return found
 
 
-def _eval_batch(settings: Settings) -> int:
-    return max(32, settings.batch)
-
-
 def _tell(run: Session, row: dict[str, Any]) -> None:
     """A row for the user, the history file and TensorBoard."""
     progress, place = run.progress, run.place
@@ -72,7 +77,7 @@ def _tell(run: Session, row: dict[str, Any]) -> None:
             file.write(json.dumps(row) + "\n")
     left = (run.total - progress.step) * progress.elapsed / max(1, progress.step)
     learnt = "" if row["train_loss"] is None else f"loss {row['train_loss']:.3f}, "
-    shown = "accuracy" if "val_accuracy" in row else "score"
+    shown = next(name for name in ("f1", "accuracy", "score") if f"val_{name}" in row)
     place.say(
         f"  epoch {progress.epoch}, step {progress.step} of {run.total} ({row['phase']}): {learnt}"
         f"val loss {row['val_loss']:.3f}, val {shown} {row[f'val_{shown}']:.4f}{' (best)' if row['best'] else ''};"

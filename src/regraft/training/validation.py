@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from regraft.training.batches import Examples
+    from regraft.training.batches import Batch, Examples
     from regraft.training.engine import Engine
 
-METRICS = {"accuracy": 1, "balanced_accuracy": 1, "macro_f1": 1, "loss": -1, "score": 1}
-"""What the best epoch may be chosen by, and whether more (1) or less (-1) is better; "score" is of several tasks."""
+METRICS = {"accuracy": 1, "balanced_accuracy": 1, "macro_f1": 1, "loss": -1, "score": 1, "f1": 1}
+"""What the best epoch may be chosen by, and whether more (1) or less (-1) is better; "score" is of several tasks, "f1"
+of the changed pixels."""
 
 
 def logits_of(
@@ -30,8 +31,11 @@ def logits_of(
     *,
     batch: int,
     workers: int,
+    digest: Callable[[Tensor, Batch], Tensor] | None = None,
 ) -> NDArray[np.float32]:
-    """Logits (N, K) of all examples, on every process.
+    """Logits (N, K) of all examples, or what `digest` makes of them, on every process.
+
+    Logits of whole pictures would fill the memory: `digest` turns those of a batch into one row (B, M) an example.
 
     The images are cut into the same batches however many processes divide them, and each process adds its rows to
     zeros, so the numbers do not depend on how many there are.
@@ -39,15 +43,20 @@ def logits_of(
     model.eval()
     found: Tensor | None = None
     _share_buffers(model, engine)
+
+    def rows_of(part: Batch) -> Tensor:
+        logits = model(prepare(part.inputs.to(engine.device))).float()
+        return logits if digest is None else digest(logits, part)
+
     with torch.inference_mode(), engine.fabric.autocast():
         for part in evaluation_batches(examples, batch=batch, rank=engine.rank, world=engine.world, workers=workers):
-            logits = model(prepare(part.inputs.to(engine.device))).float()
+            rows = rows_of(part)
             if found is None:
-                found = torch.zeros((len(examples), logits.shape[1]), device=engine.device)
-            found[part.rows.to(engine.device)] = logits
-    if found is None:  # more processes than batches
-        classes = int(next(reversed(list(model.parameters()))).shape[0])
-        found = torch.zeros((len(examples), classes), device=engine.device)
+                found = torch.zeros((len(examples), rows.shape[1]), device=engine.device, dtype=rows.dtype)
+            found[part.rows.to(engine.device)] = rows
+        if found is None:  # more processes than batches
+            found = torch.zeros_like(rows_of(next(evaluation_batches(examples, batch=1))))
+            found = found.expand(len(examples), -1).contiguous()
     model.train()
     result: NDArray[np.float32] = engine.sum(found.clone()).cpu().numpy()
     return result

@@ -120,7 +120,8 @@ def test_an_edit_is_noticed(write, change):
         (lambda c: c.update(backbones=[{"name": "x"}]), "does not describe a backbone"),
         (lambda c: c.update(backbones=[{**CARD.to_dict(), "feature_dim": 64}]), "gives 64 features"),
         (lambda c: c.update(backbones=[CARD.to_dict()]), "no checksum of backbone.safetensors"),
-        (lambda c: c.update(format=3), "bundle format 3; this Regraft reads up to 2"),
+        (lambda c: c.update(format=4), "bundle format 4; this Regraft reads up to 3"),
+        (lambda c: c.update(format=3), "two dates"),
         (lambda c: c.update(format=[1]), "which format"),
     ],
 )

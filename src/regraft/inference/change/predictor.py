@@ -1,0 +1,135 @@
+"""A change model that is ready to predict: two dates in, a map of what changed out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regraft.errors import DataError
+from regraft.inference.change.tiles import blend, padded, plan
+
+OVERLAP = 4  # tiles share so many parts of their side
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from regraft.inference.change.bundle import ChangeBundle
+    from regraft.models.change.net import ChangeNet
+
+
+@dataclass(repr=False)
+class ChangePredictor:
+    """Predicts pairs of dates. Made by `regraft.load`.
+
+    Attributes:
+        bundle: the model.
+    """
+
+    bundle: ChangeBundle
+
+    def __repr__(self) -> str:
+        """One line."""
+        return f"ChangePredictor({self.bundle!r})"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names; the first one is "unchanged"."""
+        return self.bundle.classes
+
+    @cached_property
+    def net(self) -> ChangeNet:
+        """The network with its weights, on the GPU where there is one."""
+        import torch
+
+        net = self.bundle.build()
+        return net.to("cuda") if torch.cuda.is_available() else net
+
+    def segment(self, dates: NDArray[Any]) -> NDArray[np.float32]:
+        """Probabilities of some pairs, each in one pass.
+
+        Args:
+            dates: (B, T=2, H, W, C) before and after, values as they stand in the files.
+
+        Returns:
+            (B, K, H, W).
+
+        Raises:
+            DataError: another number of bands than the model takes.
+        """
+        self._check_bands(dates.shape[-1])
+        return segment_with(self.net, self.bundle.scale, dates)
+
+    def predict(self, before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.float32]:
+        """Probabilities of one pair of any size, by tiles of the size the model learnt from, blended.
+
+        Args:
+            before: (H, W, C) values as they stand in the file.
+            after: (H, W, C), likewise.
+
+        Returns:
+            (K, H, W).
+
+        Raises:
+            DataError: the dates differ in shape, or have another number of bands than the model takes.
+        """
+        if before.shape != after.shape:
+            raise DataError(f"before is {before.shape} and after is {after.shape}; expected two dates of one shape")
+        return whole_pair(before, after, self.segment, tile=self.bundle.tile)
+
+    def _check_bands(self, bands: int) -> None:
+        if bands != self.bundle.bands:
+            raise DataError(
+                f"the dates have {bands} bands, but the model was trained on {self.bundle.bands}. Give it images like"
+                " those it was trained on."
+            )
+
+
+def whole_pair(
+    before: NDArray[Any], after: NDArray[Any], segment: Callable[[NDArray[Any]], NDArray[np.float32]], *, tile: int
+) -> NDArray[np.float32]:
+    """Probabilities (K, H, W) of one pair in memory: the same tiles, blended in the same way, as of a scene on disk.
+
+    Args:
+        before: (H, W, C).
+        after: (H, W, C).
+        segment: dates (B, T=2, tile, tile, C) -> probabilities (B, K, tile, tile).
+        tile: side of a tile, pixels.
+    """
+    height, width = before.shape[:2]
+    laid = plan(height, width, tile=tile, overlap=tile // OVERLAP)
+    parts: list[NDArray[np.float64]] = []
+    carried: NDArray[np.float64] | None = None
+    for row, top in enumerate(laid.tops):
+        windows = [
+            np.stack([padded(one[top : top + tile, left : left + tile], tile) for one in (before, after)])
+            for left in laid.lefts
+        ]
+        answers = [(column, segment(one[None])[0]) for column, one in enumerate(windows)]
+        if carried is None:
+            carried = np.zeros((len(answers[0][1]), 0, width))
+        done, carried = blend(laid, row, answers, carried)
+        parts.append(done)
+    return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def segment_with(net: ChangeNet, scale: Any, dates: NDArray[Any]) -> NDArray[np.float32]:
+    """Probabilities (B, K, H, W) of dates (B, T=2, H, W, C) by a network in eval mode.
+
+    Args:
+        net: the network.
+        scale: a `BandScale`.
+        dates: values as they stand in the files.
+    """
+    import torch
+
+    device = next(net.parameters()).device
+    values = torch.from_numpy(np.ascontiguousarray(scale.apply(dates))).to(device)
+    with torch.inference_mode():
+        logits = net(values.permute(0, 1, 4, 2, 3))
+        found: NDArray[np.float32] = logits.float().softmax(1).cpu().numpy()
+    return found

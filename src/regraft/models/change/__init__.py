@@ -1,0 +1,1 @@
+"""Networks that tell what changed between two dates."""

@@ -1,0 +1,394 @@
+"""The course of a training on pairs, from options and data to what the loop takes: network, objective, settings."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from regraft.data.bands import BandScale, scale_for
+from regraft.errors import OptionError
+from regraft.recipes.change_options import TILE, recipe_for
+from regraft.recipes.resolve import settings_of
+from regraft.recipes.training_options import seconds_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from types import SimpleNamespace
+
+    from torch import Tensor, nn
+
+    from regraft.backbones.backbone import BackboneCard
+    from regraft.models.change.difference import LinearDifference
+    from regraft.models.change.net import ChangeNet
+    from regraft.models.change.spec import ModelSpec
+    from regraft.recipes.change_data import PairData
+    from regraft.recipes.change_options import Recipe
+    from regraft.recipes.change_start import Start
+    from regraft.recipes.listen import Clock, Listener
+    from regraft.training.engine import Engine
+    from regraft.training.objectives import Objective
+    from regraft.training.pairs import PairExamples, PairSource
+    from regraft.training.plan import Phase, Planned, Settings
+
+_WARM_SHARE, _WARM_MOST = 0.05, 200
+_LONGEST = 300
+_SAMPLED = 64  # pairs by which bands are scaled
+
+
+@dataclass(frozen=True)
+class ChangeCourse:
+    """What the loop takes, and what it was made from.
+
+    Attributes:
+        net: the whole network, with its first weights.
+        trained: what the loop trains: the network, or what of it learns from stored maps.
+        network: of the part after the backbone, in words.
+        card: of the backbone.
+        scale: what is done to the bands.
+        tile: side of the squares that are learnt from.
+        classes: K class names.
+        objective: what is learnt.
+        planned: the one phase.
+        settings: how.
+        resolved: the options with everything decided.
+        chosen: the same for the report.
+        train: the training tiles.
+        notes: sentences that the user should see.
+    """
+
+    net: ChangeNet
+    trained: nn.Module
+    network: str
+    card: BackboneCard
+    scale: BandScale
+    tile: int
+    classes: tuple[str, ...]
+    objective: Objective
+    planned: list[Planned]
+    settings: Settings
+    resolved: dict[str, Any]
+    chosen: dict[str, Any]
+    train: PairExamples
+    notes: tuple[str, ...]
+
+
+def class_names(classes: int) -> tuple[str, ...]:
+    """Names of K classes of a change mask."""
+    return ("unchanged", "changed") if classes == 2 else ("unchanged", *(f"class {n}" for n in range(1, classes)))  # noqa: PLR2004
+
+
+def make_change_course(
+    asked: SimpleNamespace,
+    strategy: str,
+    data: PairData,
+    start: Start,
+    cache: Path,
+    engine: Engine,
+    clock: Clock,
+    listener: Listener,
+) -> ChangeCourse:
+    """Decide everything that the user left open, build the network and plan its training.
+
+    Args:
+        asked: the options of `train`.
+        strategy: "finetune", "scratch" or "linear-probe".
+        data: with a train and a val part.
+        start: the backbone, or the whole network, to start from.
+        cache: the cache folder.
+        engine: where to train.
+        clock: counts the time.
+        listener: is told what is decided.
+
+    Raises:
+        RegraftError: what cannot be trained so.
+    """
+    from regraft.losses.pixels import parse_loss
+    from regraft.training.batches import steps_per_epoch
+    from regraft.training.change import change
+
+    recipe = recipe_for(asked, strategy)
+    tile = asked.size or TILE
+    with clock.phase("model"):
+        net, spec, fresh = _build(asked, strategy, recipe, data, start, listener)
+    source = _source(data)
+    with clock.phase("decode"):
+        source.fill()
+    scale = _scale(asked, recipe, start, data, source)
+    train = _examples(data, "train", source, tile, _augment(asked, strategy), asked.seed)
+    val = _examples(data, "val", source, tile, "none", asked.seed)
+    options = _resolved(asked, recipe, spec, len(train), engine)
+    weights, note = _weights(options["class_weights"], data)
+    objective = change(parse_loss(options["loss"]), weights)
+    settings = settings_of(options, judge_start=strategy != "scratch" and asked.init is not None)
+    settings = replace(settings, metric="loss" if asked.metric == "loss" else "f1")
+    net = net.to(engine.device)
+    material = _Material(net, start, fresh, scale, options, recipe, train, val, engine, cache, listener)
+    trained, opener = _stored(material, tile, clock) if strategy == "linear-probe" else (net, _network(material))
+    if asked.budget is not None and options["epochs"] is None:
+        options["epochs"] = _affordable(
+            asked.budget, trained, objective, opener, settings, engine, len(train), listener
+        )
+    epochs = options["epochs"]
+    options["budget"] = None
+    steps = epochs * steps_per_epoch(len(train), settings.batch)
+    settings = replace(settings, warm_up=min(_WARM_MOST, round(_WARM_SHARE * steps)))
+    chosen = {name: options[name] for name in ("model", "epochs", "batch", "lr", "loss", "optimiser", "augment")}
+    listener.say(
+        f"{strategy}, {spec.text} on {start.card.name}: {epochs} epochs of {len(train)} tiles of {tile}x{tile}, batch"
+        f" {settings.batch}, loss {options['loss']}, learning rate {options['lr']:.2g}, {engine.precision}"
+        f" ({engine.why})"
+    )
+    from regraft.training.plan import Planned
+
+    return ChangeCourse(
+        net,
+        trained,
+        spec.text,
+        start.card,
+        scale,
+        tile,
+        class_names(data.coding.classes),
+        objective,
+        [Planned(strategy, epochs, opener)],
+        settings,
+        options,
+        {**chosen, "tile": tile, "precision": engine.precision},
+        train,
+        (note,) if note else (),
+    )
+
+
+@dataclass(frozen=True)
+class _Material:
+    """What a phase is made from."""
+
+    net: ChangeNet
+    start: Start
+    fresh: frozenset[str]
+    scale: BandScale
+    options: dict[str, Any]
+    recipe: Recipe
+    train: PairExamples
+    val: PairExamples
+    engine: Engine
+    cache: Path
+    listener: Listener
+
+
+def _source(data: PairData) -> PairSource:
+    from regraft.training.pairs import PairSource
+
+    seen = data.survey
+    return PairSource.of(data.pairs.items, data.coding, sizes=seen.sizes, bands=seen.bands, dtype=seen.dtype)
+
+
+def _augment(asked: SimpleNamespace, strategy: str) -> str:
+    if strategy == "linear-probe":
+        return "none"
+    return "default" if asked.augment == "auto" else str(asked.augment)
+
+
+def _examples(data: PairData, split: str, source: PairSource, tile: int, augment: str, seed: int) -> PairExamples:
+    """The tiles of one split."""
+    from regraft.training.pair_augment import PairAugment
+    from regraft.training.pairs import PairExamples, tiles_of
+
+    mine = [n for n, item in enumerate(data.pairs.items) if item.split == split]
+    laid = tiles_of([data.survey.sizes[n] for n in mine], tile)
+    tiles = tuple(replace(one, pair=mine[one.pair]) for one in laid)
+    return PairExamples(source, tiles, tile, None if augment == "none" else PairAugment(augment), seed)
+
+
+def _build(
+    asked: SimpleNamespace, strategy: str, recipe: Recipe, data: PairData, start: Start, listener: Listener
+) -> tuple[ChangeNet, ModelSpec, frozenset[str]]:
+    """The network, what it is, and the names of what no file filled."""
+    from regraft.models.change.net import build_change
+    from regraft.models.change.published import fill_published
+    from regraft.models.change.spec import parse_model
+
+    spec = start.spec or parse_model(asked.model or recipe.model)
+    if (strategy == "linear-probe") != (spec.kind == "linear"):
+        raise OptionError(
+            "--model linear and --strategy linear-probe belong together: the backbone stays frozen. For the networks"
+            " bit and unet use --strategy finetune or scratch."
+        )
+    sizes = {"bands": data.survey.bands, "classes": data.coding.classes, "seed": asked.seed}
+    net, fresh = build_change(spec, start.card, start.weights, **sizes)
+    if start.published is not None:
+        report = fill_published(net, start.published)
+        for line in start.told(report):
+            listener.say(line)
+        fresh = frozenset(report.missing)
+    return net, spec, fresh
+
+
+def _scale(asked: SimpleNamespace, recipe: Recipe, start: Start, data: PairData, source: PairSource) -> BandScale:
+    """What is done to the bands, by the backbone's weights where they are RGB of 8 bits, else by the training part."""
+    plain = recipe.plain or start.published is not None
+    expected = start.card.preprocessing
+    mean, std = ((0.5,) * 3, (0.5,) * 3) if plain else (expected.mean, expected.std)
+    rows = [n for n, item in enumerate(data.pairs.items) if item.split == "train"]
+    drawn = np.random.default_rng(0).permutation(rows)[:_SAMPLED]
+    sample = (source.scene(int(n)).dates for n in drawn)
+    return scale_for(asked.mean or mean, asked.std or std, data.survey.dtype, data.survey.bands, sample)
+
+
+def _resolved(asked: SimpleNamespace, recipe: Recipe, spec: ModelSpec, tiles: int, engine: Engine) -> dict[str, Any]:
+    """All options as they will be."""
+    default = {"optimiser": "adamw", "schedule": "cosine", "clip": 1.0, "loss": None}
+    auto = {
+        name: getattr(recipe, name) if getattr(asked, name) == value else getattr(asked, name)
+        for name, value in default.items()
+    }
+    batch = min(asked.batch or recipe.batch, tiles)
+    batch = max(engine.world, batch - batch % engine.world)
+    epochs = asked.epochs
+    if epochs is None and asked.budget is None:
+        epochs = max(1, min(recipe.longest, round(recipe.steps * recipe.batch / tiles)))
+    lr = recipe.lr if asked.lr == "auto" else float(asked.lr)
+    from regraft.recipes.resolve import workers
+
+    return {
+        **vars(asked),
+        **auto,
+        "model": spec.text if asked.init is None else None,
+        "batch": batch,
+        "epochs": epochs,
+        "lr": lr,
+        "layer_decay": recipe.layer_decay if asked.layer_decay is None else asked.layer_decay,
+        "weight_decay": recipe.weight_decay if asked.weight_decay is None else asked.weight_decay,
+        "workers": workers() if asked.workers is None else asked.workers,
+        "augment": _augment(asked, asked.strategy),
+        "precision": engine.precision if engine.precision != "f16" else "auto",
+    }
+
+
+def _weights(wanted: str, data: PairData) -> tuple[Tensor | None, str]:
+    """Weights of the classes by their pixels, where they were asked for; rare changes are what the dice loss is for."""
+    if wanted != "balanced":
+        return None, ""
+    import torch
+
+    from regraft.losses.cross_entropy import class_weights
+
+    rows = [n for n, item in enumerate(data.pairs.items) if item.split == "train"]
+    counts = data.survey.class_pixels[rows].sum(0)
+    return torch.from_numpy(class_weights(counts)).float(), "classes are weighted by the rarity of their pixels"
+
+
+def _prepare(scale: BandScale, engine: Engine) -> Callable[[Tensor], Tensor]:
+    """Pairs as they are loaded (B, T, C, H, W) -> what the network is given."""
+    import torch
+
+    shape = (1, 1, -1, 1, 1)
+    offset = torch.tensor(scale.offset, device=engine.device).view(shape)
+    factor = torch.tensor(scale.scale, device=engine.device).view(shape)
+    return lambda inputs: (inputs.float() - offset) * factor
+
+
+def _network(material: _Material) -> Callable[[], Any]:
+    """The phase in which the whole network learns."""
+    from regraft.models.depthwise import fast_depthwise
+    from regraft.models.freezing import depth_of
+    from regraft.training.parameters import Rates, groups
+    from regraft.training.plan import Phase
+
+    options, recipe = material.options, material.recipe
+    head_lr = recipe.head_lr * options["lr"] / recipe.lr
+    rates = Rates(options["lr"], head_lr, options["layer_decay"], options["weight_decay"])
+
+    @contextlib.contextmanager
+    def opened() -> Iterator[Phase]:
+        own = groups(
+            material.net.named_parameters(),
+            rates,
+            lambda name: depth_of(name.removeprefix("network."), material.start.card.stages),
+            {name.partition(".")[2] for name in material.fresh},
+        )
+        with contextlib.ExitStack() as stack:
+            if material.engine.device.type == "cpu":
+                stack.enter_context(fast_depthwise(material.net.trunk))
+            yield Phase(own, material.train, material.val, _prepare(material.scale, material.engine))
+
+    return opened
+
+
+def _affordable(
+    budget: str,
+    trained: nn.Module,
+    objective: Objective,
+    opener: Callable[[], Any],
+    settings: Settings,
+    engine: Engine,
+    tiles: int,
+    listener: Listener,
+) -> int:
+    """How many epochs the budget buys, by the measured time of a few steps."""
+    from regraft.training.batches import steps_per_epoch
+    from regraft.training.plan import Planned
+    from regraft.training.timing import time_steps
+
+    spent = time_steps(trained, objective, Planned("", 1, opener), settings, engine)
+    with opener() as phase:
+        looks = math.ceil(len(phase.val) / settings.batch)
+    epoch = steps_per_epoch(tiles, settings.batch) * spent.step + looks * spent.evaluation
+    left = seconds_of(budget) - spent.opening
+    if epoch > left:
+        raise OptionError(f"budget {budget} is less than one epoch takes, about {epoch:.2g} s. Allow more.")
+    epochs = int(min(_LONGEST, left // epoch))
+    listener.say(f"budget {budget}: an epoch takes about {epoch:.1f} s, so {epochs} epochs")
+    return epochs
+
+
+def _stored(material: _Material, tile: int, clock: Clock) -> tuple[nn.Module, Callable[[], Any]]:
+    """What learns from the frozen backbone's maps, which are computed once and kept in the store, and its phase."""
+    from regraft.training.parameters import Rates, groups
+    from regraft.training.plan import Phase
+    from regraft.training.stored_pairs import OnStored, stored_pairs
+
+    keys = [str(item.key) for item in material.train.source.pairs]
+    space, prepare = _space(material, tile), _prepare(material.scale, material.engine)
+    with clock.phase("features"), material.engine.first_alone():
+        (train, shapes), (val, _) = (
+            stored_pairs(
+                material.net,
+                examples,
+                keys,
+                prepare,
+                space,
+                material.cache,
+                material.engine,
+                material.listener.progress,
+            )
+            for examples in (material.train, material.val)
+        )
+    trained = OnStored(cast("LinearDifference", material.net.head), shapes, tile)
+    rates = Rates(material.options["lr"], material.options["lr"], 1.0, material.options["weight_decay"])
+
+    @contextlib.contextmanager
+    def opened() -> Iterator[Phase]:
+        own = groups(trained.named_parameters(), rates, lambda _name: 0)
+        yield Phase(own, train, val, lambda inputs: inputs)
+
+    return trained, opened
+
+
+def _space(material: _Material, tile: int) -> Any:
+    """Where the stored maps belong: whatever changes a value changes it."""
+    from regraft.features.table import FeatureSpace
+
+    card, scale = material.start.card, material.scale
+    return FeatureSpace(
+        f"{card.architecture}@change",
+        material.start.weights_sha256,
+        card.preprocessing,
+        f"torch {material.engine.device.type}",
+        material.engine.precision,
+        f"tile {tile} of {scale.offset} {scale.scale}",
+    )
