@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCHES := bench-accuracy bench-extract bench-memory bench-speed bench-demo bench-round_trips \
+	bench-change_accuracy bench-change_scenes bench-change_speed \
 	bench-compare_cost bench-compare_choice bench-check_planted bench-tasks_fashion \
 	bench-finetune_speed bench-finetune_accuracy bench-partial_speed bench-stanford40 bench-processes
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from regraft.data.write import write_manifest
     from regraft.errors import RegraftError
     from regraft.features.external import read_features
+    from regraft.inference.change.predictor import ChangePredictor, load_change
     from regraft.inference.model_files import load_model, save_model
     from regraft.inference.predictor import Prediction, Predictor, load
     from regraft.recipes.check import Check, check
@@ -46,6 +47,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BackboneCard",
+    "ChangePredictor",
     "Check",
     "Checkpoint",
     "Identity",
@@ -68,6 +70,7 @@ __all__ = [
     "identify",
     "init_from",
     "load",
+    "load_change",
     "load_model",
     "lr_find",
     "make_splits",
@@ -84,6 +87,7 @@ __all__ = [
 
 _PLACES = {
     "BackboneCard": "backbones.backbone",
+    "ChangePredictor": "inference.change.predictor",
     "Check": "recipes.check",
     "Checkpoint": "checkpoints.checkpoint",
     "Identity": "backbones.identify",
@@ -106,6 +110,7 @@ _PLACES = {
     "identify": "backbones.identify",
     "init_from": "checkpoints.init_from",
     "load": "inference.predictor",
+    "load_change": "inference.change.predictor",
     "load_model": "inference.model_files",
     "lr_find": "recipes.lr_find",
     "make_splits": "data.splits",

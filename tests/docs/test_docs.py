@@ -7,8 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import rasterio
 import torch
+from PIL import Image
+from rasterio.transform import from_origin
+from torch import nn
 from torchvision import models
 
 from odd_images import simple_folder
@@ -24,9 +29,51 @@ def blocks(path):
     return BLOCK.findall(path.read_text("utf-8"))
 
 
+def two_dates(side, seed):
+    """Ground before and after (side, side, 3), and where (side, side) bright houses came, 0 and 255."""
+    rng = np.random.default_rng(seed)
+    before = rng.normal(90, 10, (side, side, 3)).clip(0, 255).astype(np.uint8)
+    after = (before * 0.9).astype(np.uint8)
+    mask = np.zeros((side, side), np.uint8)
+    for top, left in rng.integers(0, side - 16, (max(2, side // 40), 2)):
+        after[top : top + 16, left : left + 16] = (230, 180, 160)
+        mask[top : top + 16, left : left + 16] = 255
+    return before, after, mask
+
+
+def pairs_and_scene(folder):
+    """pairs/ with A, B and label, and a scene of two dates with coordinates, before.tif and after.tif."""
+    for name in ("A", "B", "label"):
+        (folder / "pairs" / name).mkdir(parents=True)
+    for n in range(12):
+        for name, pixels in zip(("A", "B", "label"), two_dates(64, n), strict=True):
+            Image.fromarray(pixels).save(folder / "pairs" / name / f"{n:02}.png")
+    grid = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_400_000, 0.5, 0.5), "driver": "GTiff"}
+    for name, pixels in zip(("before.tif", "after.tif"), two_dates(160, 99), strict=False):
+        with rasterio.open(folder / name, "w", width=160, height=160, count=3, dtype="uint8", **grid) as file:
+            file.write(pixels.transpose(2, 0, 1))
+
+
+def published_bit(path):
+    """A checkpoint with the names of the authors' `base_resnet18`."""
+    network = nn.ModuleDict(
+        {
+            "resnet": models.resnet18(),
+            "conv_pred": nn.Conv2d(512, 32, 3, padding=1),
+            "classifier": nn.Sequential(
+                nn.Conv2d(32, 32, 3, bias=False), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 2, 3)
+            ),
+        }
+    )
+    torch.save({"epoch_id": 12, "model_G_state_dict": network.state_dict()}, path)
+
+
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
-    """What the documents take for granted: photos/, other_photos/, photos.csv, styles.csv, new/cat.jpg, model.pth."""
+    """What the documents take for granted.
+
+    photos/, other_photos/, photos.csv, styles.csv, new/cat.jpg, model.pth; pairs/, before.tif, after.tif, best_ckpt.pt.
+    """
     folder = tmp_path_factory.mktemp("docs")
     simple_folder(folder / "photos", classes=3, per_class=14)
     images = sorted((folder / "photos").rglob("*.jpg"))
@@ -51,6 +98,8 @@ def workplace(tmp_path_factory):
     network = models.resnet18(num_classes=7)
     state = {f"module.{name}": tensor for name, tensor in network.state_dict().items()}
     torch.save({"state_dict": state, "epoch": 12}, folder / "model.pth")
+    pairs_and_scene(folder)
+    published_bit(folder / "best_ckpt.pt")
     return folder
 
 

@@ -163,7 +163,8 @@ def read_pairs(folder: str | Path, *, labelled: bool = True) -> Pairs:
         note = "as given (folders)"
     pairs = Pairs(tuple(items), os.fspath(folder), tuple(skipped), note)
     shared = shared_scenes(pairs)
-    hint = f"by their names, tiles of {shared} scene{'s' * (shared > 1)} are in more than one split: results will look too good"
+    scenes = f"{shared} scene{'s' * (shared > 1)}"
+    hint = f"by their names, tiles of {scenes} are in more than one split: results will look too good"
     return replace(pairs, hints=(hint,)) if shared else pairs
 
 

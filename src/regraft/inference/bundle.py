@@ -170,7 +170,7 @@ def _read_facts(folder: Path) -> dict[str, Any]:
     if content["format"] == CHANGE_FORMAT:
         raise BundleError(
             f"{folder} is a model of change detection, which is given two dates: regraft predict RUN BEFORE AFTER -o"
-            " change.tif. Here a model that looks at one image is expected."
+            " change.tif, or regraft.load_change. Here a model that looks at one image is expected."
         )
     if content["format"] == 1:
         one = content.get("backbone")

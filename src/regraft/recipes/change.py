@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import signal
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from regraft.errors import CannotWrite, TrainingStopped
+from regraft.errors import CannotWrite, OptionError, TrainingStopped
 from regraft.evaluation.change import best_threshold, total
 from regraft.features.store import cache_folder, usable_cache
 from regraft.inference.change.bundle import ChangeBundle
@@ -124,6 +125,8 @@ def _begin(
     clock = Clock.start(listener)
     asked = SimpleNamespace(**options)
     check_change(asked, options, plan, train)
+    if not isinstance(asked.data, str | os.PathLike):
+        raise OptionError(f"data is {asked.data!r}: expected a folder with A, B and label, or a table of change pairs")
     check_flags(overwrite=asked.overwrite, resplit=asked.resplit, trust=asked.trust)
     check_numbers(seed=asked.seed, max_rejected=asked.max_rejected, max_pixels=asked.max_pixels)
     strategy = "finetune" if plan.name == "auto" else plan.name

@@ -121,7 +121,7 @@ def make_change_course(
     scale = _scale(asked, recipe, start, data, source)
     train = _examples(data, "train", source, tile, _augment(asked, strategy), asked.seed)
     val = _examples(data, "val", source, tile, "none", asked.seed)
-    options = _resolved(asked, recipe, spec, len(train), engine)
+    options = _resolved(asked, strategy, recipe, spec, len(train), engine)
     weights, note = _weights(options["class_weights"], data)
     objective = change(parse_loss(options["loss"]), weights)
     settings = settings_of(options, judge_start=strategy != "scratch" and asked.init is not None)
@@ -157,7 +157,7 @@ def make_change_course(
         [Planned(strategy, epochs, opener)],
         settings,
         options,
-        {**chosen, "tile": tile, "precision": engine.precision},
+        {**chosen, "augment": _augment(asked, strategy), "tile": tile, "precision": engine.precision},
         train,
         (note,) if note else (),
     )
@@ -239,8 +239,10 @@ def _scale(asked: SimpleNamespace, recipe: Recipe, start: Start, data: PairData,
     return scale_for(asked.mean or mean, asked.std or std, data.survey.dtype, data.survey.bands, sample)
 
 
-def _resolved(asked: SimpleNamespace, recipe: Recipe, spec: ModelSpec, tiles: int, engine: Engine) -> dict[str, Any]:
-    """All options as they will be."""
+def _resolved(
+    asked: SimpleNamespace, strategy: str, recipe: Recipe, spec: ModelSpec, tiles: int, engine: Engine
+) -> dict[str, Any]:
+    """All options as they will be; what a probe has no use for stays as it was, since it would be refused again."""
     default = {"optimiser": "adamw", "schedule": "cosine", "clip": 1.0, "loss": None}
     auto = {
         name: getattr(recipe, name) if getattr(asked, name) == value else getattr(asked, name)
@@ -250,8 +252,12 @@ def _resolved(asked: SimpleNamespace, recipe: Recipe, spec: ModelSpec, tiles: in
     batch = max(engine.world, batch - batch % engine.world)
     epochs = asked.epochs
     if epochs is None and asked.budget is None:
-        epochs = max(1, min(recipe.longest, round(recipe.steps * recipe.batch / tiles)))
+        epochs = max(recipe.shortest, min(recipe.longest, round(recipe.steps * recipe.batch / tiles)))
     lr = recipe.lr if asked.lr == "auto" else float(asked.lr)
+    own: dict[str, Any] = {}
+    if strategy != "linear-probe":
+        own["layer_decay"] = recipe.layer_decay if asked.layer_decay is None else asked.layer_decay
+        own["augment"] = _augment(asked, strategy)
     from regraft.recipes.resolve import workers
 
     return {
@@ -261,10 +267,9 @@ def _resolved(asked: SimpleNamespace, recipe: Recipe, spec: ModelSpec, tiles: in
         "batch": batch,
         "epochs": epochs,
         "lr": lr,
-        "layer_decay": recipe.layer_decay if asked.layer_decay is None else asked.layer_decay,
         "weight_decay": recipe.weight_decay if asked.weight_decay is None else asked.weight_decay,
         "workers": workers() if asked.workers is None else asked.workers,
-        "augment": _augment(asked, asked.strategy),
+        **own,
         "precision": engine.precision if engine.precision != "f16" else "auto",
     }
 
@@ -295,7 +300,7 @@ def _prepare(scale: BandScale, engine: Engine) -> Callable[[Tensor], Tensor]:
 def _network(material: _Material) -> Callable[[], Any]:
     """The phase in which the whole network learns."""
     from regraft.models.depthwise import fast_depthwise
-    from regraft.models.freezing import depth_of
+    from regraft.models.freezing import depth_of, freeze_statistics
     from regraft.training.parameters import Rates, groups
     from regraft.training.plan import Phase
 
@@ -311,6 +316,8 @@ def _network(material: _Material) -> Callable[[], Any]:
             lambda name: depth_of(name.removeprefix("network."), material.start.card.stages),
             {name.partition(".")[2] for name in material.fresh},
         )
+        if not recipe.statistics and material.start.weights is not None:
+            freeze_statistics(material.net.trunk)
         with contextlib.ExitStack() as stack:
             if material.engine.device.type == "cpu":
                 stack.enter_context(fast_depthwise(material.net.trunk))

@@ -86,7 +86,10 @@ def evaluate_change_model(
         chosen_on="val" if asked.data is None else "",
         seed=asked.seed,
     )
-    return write_change_run(done, target, None, clock, listener, overwrite=asked.overwrite)
+    run = write_change_run(done, target, None, clock, listener, overwrite=asked.overwrite)
+    if run.evaluation.caution:
+        listener.warn(run.evaluation.caution)
+    return run
 
 
 def _part(pairs: Pairs, wanted: str) -> tuple[str, Sequence[Pair]]:

@@ -57,8 +57,10 @@ class Recipe:
         schedule: of the rates.
         batch: tiles a step.
         steps: about so many; epochs follow from the number of tiles.
+        shortest: epochs at least.
         longest: epochs at most.
         clip: largest norm of the gradient; 0 for no limit.
+        statistics: whether BatchNorm in a pretrained backbone keeps updating its running statistics.
         plain: whether bands are scaled to -1..1 instead of as the backbone's weights expect.
     """
 
@@ -72,15 +74,33 @@ class Recipe:
     schedule: str
     batch: int
     steps: int
+    shortest: int
     longest: int
     clip: float
+    statistics: bool
     plain: bool = False
 
 
-DEFAULT = Recipe("bit", "ce+dice", "adamw", 3e-4, 1e-3, 1.0, 0.01, "cosine", 8, 1_000, 60, 1.0)
-LINEAR = Recipe("linear", "ce", "adamw", 1e-2, 1e-2, 1.0, 1e-4, "cosine", 8, 1_000, 60, 1.0)
+DEFAULT = Recipe("bit", "ce+dice", "adamw", 3e-4, 1e-3, 1.0, 0.01, "cosine", 8, 1_000, 8, 60, 1.0, statistics=False)
+LINEAR = Recipe("linear", "ce", "adamw", 1e-2, 1e-2, 1.0, 1e-4, "cosine", 8, 1_000, 8, 60, 1.0, statistics=False)
 # Chen, Qi and Shi 2021: SGD with momentum 0.9, 200 epochs, and pixels scaled by mean = std = 0.5.
-OFFICIAL = Recipe("bit:neck=last", "ce", "sgd", 0.01, 0.01, 1.0, 5e-4, "linear", 8, 1_000_000, 200, 0.0, plain=True)
+OFFICIAL = Recipe(
+    "bit:neck=last",
+    "ce",
+    "sgd",
+    0.01,
+    0.01,
+    1.0,
+    5e-4,
+    "linear",
+    8,
+    1_000_000,
+    200,
+    200,
+    0.0,
+    statistics=True,
+    plain=True,
+)
 PRESETS = {"official": OFFICIAL}
 
 

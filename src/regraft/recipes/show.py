@@ -12,6 +12,7 @@ from regraft.atomic import atomic_file, check_writable
 from regraft.data.decode import MAX_PIXELS, read_image
 from regraft.data.manifest import check_not_empty
 from regraft.errors import DataError, ImageRejected, OptionError, RunExists
+from regraft.recipes.change_data import names_pairs, read_named
 from regraft.recipes.gather import Source
 from regraft.recipes.listen import Listener
 
@@ -79,6 +80,47 @@ def labelled_images(
     return decoded
 
 
+def _pairs_picture(
+    data: str | os.PathLike[str],
+    count: int,
+    columns: int | None,
+    split: str | None,
+    seed: int,
+    max_pixels: int,
+    listener: Listener,
+) -> Image.Image:
+    """Some pairs: before, after and, where there are labels, what changed."""
+    from regraft.data.bands import load_bands
+    from regraft.data.change_labels import find_coding, read_label
+    from regraft.evaluation.report.change_pictures import pairs_picture, picture_limits, to_picture
+
+    if count < 1:
+        raise OptionError(f"images is {count}; expected at least 1")
+    whole = read_named(data, labelled=False)
+    pairs = whole if split is None else whole.split(split)
+    if not pairs.items:
+        has = ", ".join(whole.split_sizes()) or "no splits"
+        raise OptionError(f"split {split!r} is not in {data}, which has {has}")
+    coding = find_coding(whole) if any(item.label for item in whole.items) else None
+    drawn = np.random.default_rng(seed).permutation(len(pairs.items))[:count]
+    shown = []
+    for number in sorted(int(n) for n in drawn):
+        pair = pairs.items[number]
+        try:
+            before, after = (load_bands(path, max_pixels=max_pixels) for path in (pair.before, pair.after))
+            label = None if pair.label is None or coding is None else read_label(pair.label, coding)
+        except ImageRejected as error:
+            listener.warn(str(error))
+            continue
+        plain = before.values.dtype == np.uint8 and before.values.shape[-1] == 3  # noqa: PLR2004
+        limits = None if plain else picture_limits(before.values, after.values)
+        first, second = (to_picture(one.values, one.valid, limits) for one in (before, after))
+        shown.append((first, second, label, pair.name))
+    if not shown:
+        raise DataError(f"none of the pairs in {data} can be read")
+    return pairs_picture(shown, columns, title=str(data), classes=2 if coding is None else coding.classes)
+
+
 def show(
     data: str | os.PathLike[str],
     *,
@@ -97,9 +139,9 @@ def show(
     """Draw a batch of labelled images, as a model would be given it.
 
     Args:
-        data: A folder, a table, a meta list, or sample:textile.
+        data: A folder, a table, a meta list, or sample:textile; or pairs of two dates with their masks.
         output: The .png or .jpg file to write; on a terminal with colours it is shown there when left out.
-        images: How many.
+        images: How many, or how many pairs.
         columns: How many side by side.
         split: Only images of train, val or test.
         seed: Another seed draws other images.
@@ -119,24 +161,30 @@ def show(
     from regraft.evaluation.report.batch import batch_picture
 
     target = None if output is None else Path(output)
+    pairs = names_pairs(data, "auto")
+    if pairs and (root, label, path_column) != (None, None, None):
+        raise OptionError("--root, --label and --path-column have no effect with pairs: leave them out")
     if target is not None and target.suffix.lower() not in {".png", ".jpg", ".jpeg"}:
         raise OptionError(f"{target}: pictures are written as .png or .jpg; choose one of these endings")
     if target is not None and target.exists() and not overwrite:
         raise RunExists(f"{target} exists already. Choose another name, or replace it with --overwrite.")
     if target is not None:
         check_writable(target)
-    batch = labelled_images(
-        data,
-        images=images,
-        split=split,
-        seed=seed,
-        root=root,
-        label=label,
-        path_column=path_column,
-        max_pixels=max_pixels,
-        listener=listener,
-    )
-    picture = batch_picture(batch, columns=columns, title=str(data))
+    if pairs:
+        picture = _pairs_picture(data, images, columns, split, seed, max_pixels, listener)
+    else:
+        batch = labelled_images(
+            data,
+            images=images,
+            split=split,
+            seed=seed,
+            root=root,
+            label=label,
+            path_column=path_column,
+            max_pixels=max_pixels,
+            listener=listener,
+        )
+        picture = batch_picture(batch, columns=columns, title=str(data))
     if target is not None:
         with atomic_file(target) as temporary:
             picture.save(temporary, "PNG" if target.suffix.lower() == ".png" else "JPEG")

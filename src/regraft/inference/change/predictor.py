@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regraft.errors import DataError
+from regraft.data.decode import MAX_PIXELS
+from regraft.errors import DataError, OptionError
+from regraft.evaluation.change import bin_edge
+from regraft.inference.change.bundle import read_change_bundle
+from regraft.inference.change.scene import predict_scene
 from regraft.inference.change.tiles import blend, padded, plan
 
 OVERLAP = 4  # tiles share so many parts of their side
@@ -19,7 +25,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from regraft.inference.change.bundle import ChangeBundle
+    from regraft.inference.change.scene import SceneResult
     from regraft.models.change.net import ChangeNet
+
+
+def _silent(*told: object) -> None:
+    del told
 
 
 @dataclass(repr=False)
@@ -81,6 +92,68 @@ class ChangePredictor:
             raise DataError(f"before is {before.shape} and after is {after.shape}; expected two dates of one shape")
         return whole_pair(before, after, self.segment, tile=self.bundle.tile)
 
+    def map_scene(
+        self,
+        before: str | os.PathLike[str],
+        after: str | os.PathLike[str],
+        output: str | os.PathLike[str],
+        *,
+        vector: str | os.PathLike[str] | None = None,
+        tile: int | None = None,
+        overlap: int | None = None,
+        threshold: float | None = None,
+        align: bool = False,
+        min_area: float = 0.0,
+        simplify: float = 0.0,
+        overwrite: bool = False,
+        max_pixels: int = MAX_PIXELS,
+        say: Callable[[str], None] = _silent,
+        progress: Callable[[int, int], None] = _silent,
+    ) -> SceneResult:
+        """Map what changed in a scene of any size; interrupted, the same call goes on where it was.
+
+        Args:
+            before: the first date, whose grid the map has.
+            after: the second.
+            output: the mask, .tif or .png; the probability of change is written beside it.
+            vector: polygons of what changed, .gpkg or .geojson.
+            tile: side of a tile in pixels; by default that of the training, which is best.
+            overlap: pixels that neighbouring tiles share; by default a quarter of the tile.
+            threshold: probability from which on a pixel is changed; by default the one chosen on validation.
+            align: read the second date on the grid of the first if it lies on another.
+            min_area: smaller polygons are left out: square metres, or pixels where there are no coordinates.
+            simplify: tolerance of outlines in pixels.
+            overwrite: replace maps that are there.
+            max_pixels: pictures (not rasters) with more are refused.
+            say: is told what happens.
+            progress: is told tiles done, and in all.
+
+        Raises:
+            RegraftError: as `scene.predict_scene`, and for dates of other bands than the model learnt from.
+        """
+        tile, own = self.bundle.tile if tile is None else tile, self.bundle.tile
+        if tile != own:
+            say(f"tiles of {tile} pixels: the model learnt from tiles of {own}, and may answer worse of other sizes")
+        return predict_scene(
+            os.fspath(before),
+            os.fspath(after),
+            Path(output),
+            self.segment,
+            identity=self.bundle.identity,
+            tile=tile,
+            overlap=tile // OVERLAP if overlap is None else overlap,
+            threshold=self.bundle.threshold if threshold is None else bin_edge(threshold),
+            classes=self.bundle.classes,
+            align=align,
+            overwrite=overwrite,
+            vector=None if vector is None else Path(vector),
+            min_area=min_area,
+            simplify=simplify,
+            max_pixels=max_pixels,
+            say=say,
+            progress=progress,
+        )
+
     def _check_bands(self, bands: int) -> None:
         if bands != self.bundle.bands:
             raise DataError(
@@ -133,3 +206,24 @@ def segment_with(net: ChangeNet, scale: Any, dates: NDArray[Any]) -> NDArray[np.
         logits = net(values.permute(0, 1, 4, 2, 3))
         found: NDArray[np.float32] = logits.float().softmax(1).cpu().numpy()
     return found
+
+
+def load_change(run: str | os.PathLike[str]) -> ChangePredictor:
+    """Load a trained model of change detection from a run folder or from a bundle that was copied elsewhere.
+
+    Args:
+        run: a run folder, or its `bundle` folder, or the `Run` that training gave.
+
+    Raises:
+        BundleError: no usable bundle of such a model there.
+        OptionError: what is no path.
+
+    Example:
+        >>> import regraft
+        >>> model = regraft.load_change("runs/change")  # doctest: +SKIP
+        >>> model.predict(before, after).shape  # doctest: +SKIP
+        (2, 1024, 1024)
+    """
+    if not isinstance(run, str | os.PathLike):
+        raise OptionError(f"expected a run or bundle folder, a str or os.PathLike, but was given {run!r}")
+    return ChangePredictor(read_change_bundle(Path(run)))

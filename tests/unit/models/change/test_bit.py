@@ -155,7 +155,7 @@ def test_pairs_of_a_batch_do_not_see_each_other(head, decoder):
 def test_equal_dates_give_what_no_difference_gives(head):
     net = head(encoder_positions=False)
     one = normal(1, 1, 5, 8, 8)
-    nothing = net._classified(torch.zeros(1, WIDTH, 64, 64))
+    nothing = net.classifier(torch.zeros(1, WIDTH, 64, 64))
     torch.testing.assert_close(net(one.expand(1, 2, 5, 8, 8), (64, 64)), nothing, rtol=1e-4, atol=1e-5)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from change_pairs import published_name
 from regraft.backbones.torchvision_zoo import build_module
 from regraft.checkpoints.match_report import table
 from regraft.errors import CheckpointError, PartialMatch
@@ -137,20 +138,6 @@ def resnet(architecture):
     return {
         name: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape) for name, tensor in network.state_dict().items()
     }
-
-
-def published_name(name):
-    first, _, rest = name.partition(".")
-    if not first.startswith("transformer"):
-        return name
-    layer, _, inside = rest.partition(".")
-    for ours, theirs in {
-        "attention_norm.": "0.fn.norm.", "attention.to_out.": "0.fn.fn.to_out.0.", "attention.": "0.fn.fn.",
-        "mlp_norm.": "1.fn.norm.", "mlp.": "1.fn.fn.net.",
-    }.items():  # fmt: skip
-        if inside.startswith(ours):
-            return f"{first}.layers.{layer}.{theirs}{inside.removeprefix(ours)}"
-    raise AssertionError(name)
 
 
 @pytest.mark.parametrize("wrapper", ["", "module."])
