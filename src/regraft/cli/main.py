@@ -30,6 +30,7 @@ for _verb, _what, _example in (
     ("check", "Find what is wrong with your data.", "check photos/ --clean cleaned.csv"),
     ("evaluate", "Measure a trained model, on its own test images or on others.", "evaluate runs/photos other_photos/"),
     ("predict", "Predict images with a trained model.", "predict runs/photos a.jpg folder/ -o predictions.csv"),
+    ("report", "Show what a run found, and where its page is.", "report runs/photos --open"),
     ("lr-find", "Find a learning rate for training a network.", "lr-find photos/ -o lr.png"),
     ("embed", "Write the features of images to a file.", "embed photos/ -o features.npz"),
     ("show", "Show a batch of labelled images.", "show photos/ -o batch.png"),

@@ -392,7 +392,7 @@ def _space(material: _Material, tile: int) -> Any:
 
     card, scale = material.start.card, material.scale
     return FeatureSpace(
-        f"{card.architecture}@change",
+        f"{card.architecture}@change {material.options['model']}",
         material.start.weights_sha256,
         card.preprocessing,
         f"torch {material.engine.device.type}",

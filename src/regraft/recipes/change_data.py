@@ -59,6 +59,19 @@ def names_pairs(data: object, task: str) -> bool:
     return isinstance(data, str | os.PathLike) and (is_pair_table(data) or is_pairs(os.fspath(data)))
 
 
+def refuse_pairs(data: object, verb: str) -> None:
+    """For verbs that look at one image at a time.
+
+    Raises:
+        OptionError: the data is pairs.
+    """
+    if names_pairs(data, "auto"):
+        raise OptionError(
+            f"{data} holds pairs of two dates (A, B, label), and {verb} looks at one image at a time. For pairs use"
+            " train, evaluate, predict and show."
+        )
+
+
 def read_named(data: str | os.PathLike[str], *, labelled: bool = True) -> Pairs:
     """The pairs of a folder or a table.
 

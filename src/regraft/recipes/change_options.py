@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import OptionError
@@ -81,23 +81,36 @@ class Recipe:
     plain: bool = False
 
 
-DEFAULT = Recipe("bit", "ce+dice", "adamw", 3e-4, 1e-3, 1.0, 0.01, "cosine", 8, 1_000, 8, 60, 1.0, statistics=False)
-LINEAR = Recipe("linear", "ce", "adamw", 1e-2, 1e-2, 1.0, 1e-4, "cosine", 8, 1_000, 8, 60, 1.0, statistics=False)
+DEFAULT = Recipe(
+    model="bit",
+    loss="ce+dice",
+    optimiser="adamw",
+    lr=3e-4,
+    head_lr=1e-3,
+    layer_decay=1.0,
+    weight_decay=0.01,
+    schedule="cosine",
+    batch=8,
+    steps=1_000,
+    shortest=8,
+    longest=60,
+    clip=1.0,
+    statistics=False,
+)
+LINEAR = replace(DEFAULT, model="linear", loss="ce", lr=1e-2, head_lr=1e-2, weight_decay=1e-4)
 # Chen, Qi and Shi 2021: SGD with momentum 0.9, 200 epochs, and pixels scaled by mean = std = 0.5.
-OFFICIAL = Recipe(
-    "bit:neck=last",
-    "ce",
-    "sgd",
-    0.01,
-    0.01,
-    1.0,
-    5e-4,
-    "linear",
-    8,
-    1_000_000,
-    200,
-    200,
-    0.0,
+OFFICIAL = replace(
+    DEFAULT,
+    model="bit:neck=last",
+    loss="ce",
+    optimiser="sgd",
+    lr=0.01,
+    head_lr=0.01,
+    weight_decay=5e-4,
+    schedule="linear",
+    shortest=200,
+    longest=200,
+    clip=0.0,
     statistics=True,
     plain=True,
 )

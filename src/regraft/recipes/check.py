@@ -28,6 +28,7 @@ from regraft.features.runtime import cores
 from regraft.features.store import cache_folder, usable_cache
 from regraft.recipes import check_findings
 from regraft.recipes.backbone import prepare_backbones
+from regraft.recipes.change_data import refuse_pairs
 from regraft.recipes.cleaned import Remark, check_clean_target, cleaned, write_cleaned
 from regraft.recipes.gather import Source, check_flags, check_numbers, gather
 from regraft.recipes.listen import Clock, Listener
@@ -128,6 +129,7 @@ def check(
     options = {k: v for k, v in locals().items() if k != "listener"}
     clock = Clock.start(listener)
     check_options(runtime, "f32", "none")
+    refuse_pairs(data, "check")
     check_flags(cheap=cheap, overwrite=overwrite)
     check_numbers(seed=seed, max_pixels=max_pixels)
     _check_cheap(options)

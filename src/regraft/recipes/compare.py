@@ -21,6 +21,7 @@ from regraft.features.table import VIEWS
 from regraft.recipes.backbone import backbone_names, check_names
 from regraft.recipes.catalogue import AUTO, STRATEGIES
 from regraft.recipes.catalogue import strategy as find_strategy
+from regraft.recipes.change_data import refuse_pairs
 from regraft.recipes.choose import entry_of, feature_strategies, task_of
 from regraft.recipes.compare_backbones import gather_all
 from regraft.recipes.contest import measure, to_leaderboard
@@ -136,6 +137,7 @@ def compare(
 def check(asked: SimpleNamespace) -> tuple[list[Strategy], list[str]]:
     """Refuse what cannot work before any work is done; returns strategies and names of backbones."""
     check_options(asked.runtime, asked.precision, "none")
+    refuse_pairs(asked.data, "compare")
     check_flags(nested=asked.nested, overwrite=asked.overwrite, resplit=asked.resplit)
     check_numbers(seed=asked.seed, max_rejected=asked.max_rejected, max_pixels=asked.max_pixels)
     parse_folds(asked.folds)

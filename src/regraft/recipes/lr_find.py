@@ -11,6 +11,7 @@ from regraft.atomic import check_writable
 from regraft.errors import OptionError
 from regraft.recipes.catalogue import STRATEGIES
 from regraft.recipes.catalogue import strategy as find_strategy
+from regraft.recipes.change_data import refuse_pairs
 from regraft.recipes.listen import Listener
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def lr_find(
         RegraftError: whatever is wrong with the data or the options, in a sentence.
     """
     options = {k: v for k, v in locals().items() if k not in {"listener", "out", "steps", "low", "high"}}
+    refuse_pairs(data, "lr-find")
     plan = find_strategy(strategy)
     if not plan.trains:
         names = ", ".join(s.name for s in STRATEGIES.values() if s.trains)

@@ -17,6 +17,7 @@ from regraft.features.frozen import check_options
 from regraft.features.store import cache_folder, usable_cache
 from regraft.heads.folds import stratified_subset
 from regraft.recipes.backbone import check_names, prepare_backbones
+from regraft.recipes.change_data import refuse_pairs
 from regraft.recipes.gather import Source, check_flags, check_numbers, check_rejected, gather, read_and_hash
 from regraft.recipes.listen import Clock, Listener
 from regraft.recipes.rank_scores import images_held_out, rank_gathered
@@ -82,6 +83,7 @@ def rank(
         RegraftError: whatever is wrong with the data or the options, or with every backbone, in a sentence.
     """
     check_options(runtime, precision, "none")
+    refuse_pairs(data, "rank")
     check_flags(overwrite=overwrite, resplit=resplit)
     check_numbers(seed=seed, max_rejected=max_rejected, max_pixels=max_pixels)
     target = None if output is None else Path(output)

@@ -137,6 +137,9 @@ def test_the_linear_probe_computes_each_map_once(regraft, pairs, monkeypatch):
     said = regraft(*words, "--run", "b", "--lr", 0.02)
     assert said.code == 0, said.err
     assert asked == [[0], [0]], "one tile of each part for the shapes, and no more"
+    said = regraft(*words, "--run", "d", "--model", "linear:stages=4,finest=8")
+    assert said.code == 0, said.err
+    assert len(asked) > 4, "other maps are other rows"
     said = regraft("train", "--config", "a/train.yaml", "--run", "c")
     assert said.code == 0, said.err
     assert load_file("a/bundle/backbone.safetensors").keys() == load_file("c/bundle/backbone.safetensors").keys()

@@ -3,6 +3,11 @@
 import numpy as np
 import pytest
 
+from regraft.backbones.backbone import BackboneCard
+from regraft.backbones.preprocessing import Preprocessing
+from regraft.data.bands import BandScale
+from regraft.inference.change.bundle import ChangeBundle, write_change_bundle
+
 UTM = "EPSG:32633"
 
 
@@ -55,3 +60,38 @@ def difference(pairs):
 @pytest.fixture
 def segment():
     return difference
+
+
+CARD = BackboneCard(
+    name="torchvision/resnet18",
+    architecture="torchvision/resnet18",
+    weights="none",
+    weights_file="",
+    weights_sha256="ab" * 32,
+    licence="bsd-3-clause",
+    preprocessing=Preprocessing((224, 224), 256, "shorter", "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    feature_dim=512,
+    parameters=11_176_512,
+    stages=(),
+    versions={"torchvision": "0.20"},
+)
+
+
+@pytest.fixture
+def change_bundle(tmp_path):
+    """Write the bundle of a random network: the folder, what was written, the network."""
+
+    def build(*, network="bit:token_len=2", classes=("unchanged", "changed"), bands=3, dtype="uint8", tile=32):
+        from regraft.models.change.net import build_change
+        from regraft.models.change.spec import parse_model
+
+        net, _ = build_change(parse_model(network), CARD, None, bands=bands, classes=len(classes), seed=1)
+        for layer in net.modules():  # the linear difference begins with zeros
+            if hasattr(layer, "weight") and layer.weight is not None and not layer.weight.any():
+                layer.weight.data.normal_()
+        scale = BandScale((127.5,) * bands, (1 / 127.5,) * bands)
+        bundle = ChangeBundle(classes, network, CARD, bands, dtype, scale, tile, 0.25, {"strategy": "scratch"})
+        write_change_bundle(bundle, tmp_path / "bundle", net.state_dict())
+        return tmp_path / "bundle", bundle, net
+
+    return build
