@@ -201,7 +201,9 @@ def _examples(data: PairData, split: str, source: PairSource, tile: int, augment
     mine = [n for n, item in enumerate(data.pairs.items) if item.split == split]
     laid = tiles_of([data.survey.sizes[n] for n in mine], tile)
     tiles = tuple(replace(one, pair=mine[one.pair]) for one in laid)
-    return PairExamples(source, tiles, tile, None if augment == "none" else PairAugment(augment), seed)
+    # Of several kinds of change, one may be the reverse of another: the dates stay in their order.
+    kept = None if augment == "none" else PairAugment(augment, swap=data.coding.classes == 2)  # noqa: PLR2004
+    return PairExamples(source, tiles, tile, kept, seed)
 
 
 def _build(
