@@ -10,10 +10,12 @@ from cyclopts import Parameter
 
 from regraft.cli import terminal
 from regraft.data.manifest import check_not_empty, hash_items
+from regraft.data.pair_splits import split_pairs
 from regraft.data.read import read_data
 from regraft.data.splits import make_splits
 from regraft.data.write import write_manifest
-from regraft.errors import OptionError
+from regraft.errors import OptionError, RunExists
+from regraft.recipes.change_data import names_pairs, read_named
 
 _SHOWN = 10
 
@@ -36,7 +38,7 @@ def manifest(
     split_column: str | None = None,
     group_column: str | None = None,
 ) -> int:
-    """Turn one description of labelled images into another; no image is moved or changed.
+    """Turn one description of labelled images, or of pairs of two dates, into another; no image is moved or changed.
 
     Args:
         data: A folder (of class folders, of Stanford-40 layout, of meta lists), a table, a list, or sample:textile.
@@ -56,6 +58,14 @@ def manifest(
     """
     if output is None:
         raise OptionError("where to? Name a table with -o manifest.csv, or a folder with -o FOLDER --form meta|folders")
+    if names_pairs(data, "auto"):
+        given = {"--take": take, "--root": root, "--label": label, "--path-column": path_column}
+        given |= {"--split-column": split_column, "--group-column": group_column}
+        if flags := [flag for flag, value in given.items() if value is not None]:
+            raise OptionError(f"{', '.join(flags)}: no effect with pairs of two dates; leave it out")
+        if form not in {None, "csv"} or copy or Path(output).suffix.lower() != ".csv":
+            raise OptionError(f"{output}: a table of pairs is written as .csv; choose this ending, and no other --form")
+        return _pairs(data, Path(output), split=split, resplit=resplit, seed=seed, overwrite=overwrite)
     found = check_not_empty(
         read_data(
             data,
@@ -80,6 +90,21 @@ def manifest(
         terminal.line(f"skipped {skipped.path}: {skipped.reason}", error=True)
     if len(found.skipped) > _SHOWN:
         terminal.line(f"skipped {len(found.skipped) - _SHOWN} more", error=True)
+    return 0
+
+
+def _pairs(data: str, target: Path, *, split: bool, resplit: bool, seed: int, overwrite: bool) -> int:
+    """A table of change pairs, a row each."""
+    if target.exists() and not overwrite:
+        raise RunExists(f"{target} exists already. Choose another name, or replace it with --overwrite.")
+    found = read_named(data, labelled=False)
+    for hint in found.hints:
+        terminal.line(f"warning: {hint}", error=True)
+    if split or resplit:
+        found = split_pairs(found, seed=seed, resplit=resplit)
+    found.write(target)
+    sizes = ", ".join(f"{name} {size}" for name, size in found.split_sizes().items()) or "no splits"
+    terminal.line(f"wrote {target}: {len(found)} pairs, {sizes}")
     return 0
 
 

@@ -95,12 +95,18 @@ def _maps(model: str, images: list[str], pairs: str | None, output: str | None, 
         return _maps_of_pairs(model, images, pairs, output, how)
     if len(images) != _DATES:
         raise OptionError(f"a change model is given two dates, before and after, not {counted(len(images), 'file')}")
+    said: list[str] = []
     with terminal.listener() as listener:
+
+        def say(line: str) -> None:
+            said.append(line)
+            listener.say(line)
+
         before, after = images
-        predictor = load_change(model)
-        made = predictor.map_scene(before, after, output, say=listener.say, progress=listener.progress, **how)
+        made = load_change(model).map_scene(before, after, output, say=say, progress=listener.progress, **how)
     for notice in made.notices:
-        terminal.line(f"warning: {notice}", error=True)
+        if notice not in said:
+            terminal.line(f"warning: {notice}", error=True)
     share = "no pixel has data in both dates" if made.changed is None else f"{100 * made.changed:.2f} % changed"
     terminal.line(f"wrote {', '.join(map(str, made.paths))}: {share}, {made.seconds:.1f} s")
     return 0

@@ -107,10 +107,6 @@ def make_change_course(
     Raises:
         RegraftError: what cannot be trained so.
     """
-    from regraft.losses.pixels import parse_loss
-    from regraft.training.batches import steps_per_epoch
-    from regraft.training.change import change
-
     recipe = recipe_for(asked, strategy)
     tile = asked.size or TILE
     with clock.phase("model"):
@@ -122,29 +118,17 @@ def make_change_course(
     train = _examples(data, "train", source, tile, _augment(asked, strategy), asked.seed)
     val = _examples(data, "val", source, tile, "none", asked.seed)
     options = _resolved(asked, strategy, recipe, spec, len(train), engine)
-    weights, note = _weights(options["class_weights"], data)
-    objective = change(parse_loss(options["loss"]), weights)
-    settings = settings_of(options, judge_start=strategy != "scratch" and asked.init is not None)
-    settings = replace(settings, metric="loss" if asked.metric == "loss" else "f1")
+    objective, notes = _objective(options, data)
     net = net.to(engine.device)
     material = _Material(net, start, fresh, scale, options, recipe, train, val, engine, cache, listener)
     trained, opener = _stored(material, tile, clock) if strategy == "linear-probe" else (net, _network(material))
-    if asked.budget is not None and options["epochs"] is None:
-        options["epochs"] = _affordable(
-            asked.budget, trained, objective, opener, settings, engine, len(train), listener
-        )
-    epochs = options["epochs"]
-    options["budget"] = None
-    steps = epochs * steps_per_epoch(len(train), settings.batch)
-    settings = replace(settings, warm_up=min(_WARM_MOST, round(_WARM_SHARE * steps)))
-    chosen = {name: options[name] for name in ("model", "epochs", "batch", "lr", "loss", "optimiser", "augment")}
+    settings, planned = _planned(asked, strategy, material, trained, objective, opener)
     listener.say(
-        f"{strategy}, {spec.text} on {start.card.name}: {epochs} epochs of {len(train)} tiles of {tile}x{tile}, batch"
-        f" {settings.batch}, loss {options['loss']}, learning rate {options['lr']:.2g}, {engine.precision}"
-        f" ({engine.why})"
+        f"{strategy}, {spec.text} on {start.card.name}: {options['epochs']} epochs of {len(train)} tiles of"
+        f" {tile}x{tile}, batch {settings.batch}, loss {options['loss']}, learning rate {options['lr']:.2g},"
+        f" {engine.precision} ({engine.why})"
     )
-    from regraft.training.plan import Planned
-
+    chosen = {name: options[name] for name in ("model", "epochs", "batch", "lr", "loss", "optimiser", "augment")}
     return ChangeCourse(
         net,
         trained,
@@ -154,13 +138,45 @@ def make_change_course(
         tile,
         class_names(data.coding.classes),
         objective,
-        [Planned(strategy, epochs, opener)],
+        planned,
         settings,
         options,
         {**chosen, "augment": _augment(asked, strategy), "tile": tile, "precision": engine.precision},
         train,
-        (note,) if note else (),
+        notes,
     )
+
+
+def _objective(options: dict[str, Any], data: PairData) -> tuple[Objective, tuple[str, ...]]:
+    """What is learnt, and sentences about it."""
+    from regraft.losses.pixels import parse_loss
+    from regraft.training.change import change
+
+    weights, note = _weights(options["class_weights"], data)
+    return change(parse_loss(options["loss"]), weights), (note,) if note else ()
+
+
+def _planned(
+    asked: SimpleNamespace,
+    strategy: str,
+    material: _Material,
+    trained: nn.Module,
+    objective: Objective,
+    opener: Callable[[], Any],
+) -> tuple[Settings, list[Planned]]:
+    """How the loop goes, and its one phase; fills in the epochs that a budget buys."""
+    from regraft.training.batches import steps_per_epoch
+    from regraft.training.plan import Planned
+
+    options, count = material.options, len(material.train)
+    settings = settings_of(options, judge_start=asked.init is not None)
+    settings = replace(settings, metric="loss" if asked.metric == "loss" else "f1")
+    if asked.budget is not None and options["epochs"] is None:
+        options["epochs"] = _affordable(asked.budget, material, trained, objective, opener, settings)
+    options["budget"] = None  # the epochs are decided
+    steps = options["epochs"] * steps_per_epoch(count, settings.batch)
+    settings = replace(settings, warm_up=min(_WARM_MOST, round(_WARM_SHARE * steps)))
+    return settings, [Planned(strategy, options["epochs"], opener)]
 
 
 @dataclass(frozen=True)
@@ -330,28 +346,25 @@ def _network(material: _Material) -> Callable[[], Any]:
 
 def _affordable(
     budget: str,
+    material: _Material,
     trained: nn.Module,
     objective: Objective,
     opener: Callable[[], Any],
     settings: Settings,
-    engine: Engine,
-    tiles: int,
-    listener: Listener,
 ) -> int:
     """How many epochs the budget buys, by the measured time of a few steps."""
     from regraft.training.batches import steps_per_epoch
     from regraft.training.plan import Planned
     from regraft.training.timing import time_steps
 
-    spent = time_steps(trained, objective, Planned("", 1, opener), settings, engine)
-    with opener() as phase:
-        looks = math.ceil(len(phase.val) / settings.batch)
-    epoch = steps_per_epoch(tiles, settings.batch) * spent.step + looks * spent.evaluation
+    spent = time_steps(trained, objective, Planned("", 1, opener), settings, material.engine)
+    looks = math.ceil(len(material.val) / settings.batch)
+    epoch = steps_per_epoch(len(material.train), settings.batch) * spent.step + looks * spent.evaluation
     left = seconds_of(budget) - spent.opening
     if epoch > left:
         raise OptionError(f"budget {budget} is less than one epoch takes, about {epoch:.2g} s. Allow more.")
     epochs = int(min(_LONGEST, left // epoch))
-    listener.say(f"budget {budget}: an epoch takes about {epoch:.1f} s, so {epochs} epochs")
+    material.listener.say(f"budget {budget}: an epoch takes about {epoch:.1f} s, so {epochs} epochs")
     return epochs
 
 

@@ -13,6 +13,7 @@ from regraft.features.external import check_target, write_features
 from regraft.features.frozen import check_options
 from regraft.features.store import cache_folder, usable_cache
 from regraft.recipes.backbone import prepare_backbones
+from regraft.recipes.change_data import refuse_pairs
 from regraft.recipes.gather import Gathered, Source, check_numbers, gather, read_and_hash
 from regraft.recipes.listen import Clock, Listener
 
@@ -82,6 +83,7 @@ def embed(
     check_options(runtime, precision, views)
     own = FileOptions(part, trust, allow_partial, mean=mean, std=std, size=size)
     own.check()
+    refuse_pairs(data, "embed")
     check_numbers(max_rejected=max_rejected, max_pixels=max_pixels)
     target = None if output is None else Path(output)
     if target is not None:

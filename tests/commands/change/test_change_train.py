@@ -230,6 +230,46 @@ def test_satellite_images_of_six_bands(regraft, tmp_path):
     assert "3 bands of uint8, but the model was trained on 6 of uint16" in said.err
 
 
+def test_everything_at_once(regraft, pairs):
+    said = regraft(
+        "train", pairs, "--size", 32, "--epochs", 2, "--batch", 8, "--accumulate", 2, "--ema", "--workers", 1,
+        "--class-weights", "balanced", "--loss", "0.5*ce+dice", "--schedule", "step:1:0.1", "--early-stop", 9,
+        "--eval-every", 2, "--tensorboard", "--layer-decay", 0.8, "--metric", "loss", "--backbone", "timm/resnet18",
+        "--strategy", "scratch", "--model", "unet", "--run", "r",
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    assert list(Path("r").glob("tensorboard/events.*"))
+    rows = history("r")
+    assert [row["step"] for row in rows] == [2, 4, 6, 8], "8 pairs of 64x64 are 32 tiles of 32x32"
+    assert rows[-1]["lr"] < rows[0]["lr"]
+    assert metrics_of("r")["chosen"]["best_epoch"] == min(rows, key=lambda row: row["val_loss"])["epoch"]
+    assert "rarity" in (Path("r") / "report.html").read_text()
+
+
+def test_a_budget_chooses_the_epochs(regraft, pairs):
+    said = regraft("train", pairs, "--size", 64, "--batch", 4, "--budget", "3s", "--run", "r")
+    assert said.code == 0, said.err
+    assert "budget 3s: an epoch takes about" in said.err
+    assert f"epochs: {len(history('r'))}\n" in (Path("r") / "train.yaml").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(pairs, tmp_path, number):
+    words = command(pairs, "r")
+    words[words.index("--epochs") + 1] = "300"
+    process = start(words, tmp_path)
+    while process.poll() is None and not (tmp_path / "r.training" / "history.jsonl").exists():
+        time.sleep(0.02)
+    os.kill(process.pid, number)
+    _, err = process.communicate(timeout=120)
+    said = err.decode()
+    assert process.returncode == 128 + number, said
+    assert "regraft train --resume r" in said
+    assert "Traceback" not in said
+    assert list((tmp_path / "r.training").glob("state-*.safetensors"))
+    assert not (tmp_path / "r").exists()
+
+
 # What a killed and resumed training leaves is what an undisturbed one leaves.
 
 

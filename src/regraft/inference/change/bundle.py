@@ -12,9 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from regraft.data.bands import BandScale
+from regraft.data.bands import DTYPES, BandScale
 from regraft.errors import BundleError, RegraftError
 from regraft.inference.bundle_files import (
     CHANGE_FORMAT,
@@ -91,12 +89,18 @@ class ChangeBundle:
         from regraft.models.change.spec import parse_model
 
         assert self.folder is not None
-        net, _ = build_change(parse_model(self.network), self.card, None, bands=self.bands, classes=len(self.classes))
+        sizes = {"bands": self.bands, "classes": len(self.classes)}
+        try:
+            net, _ = build_change(parse_model(self.network), self.card, None, **sizes)
+        except RegraftError as error:
+            raise BundleError(f"{self.folder} cannot be built: {error} A newer Regraft may be needed.") from error
         try:
             trunk, head = load_file(self.folder / weights_name(0)), load_file(self.folder / _HEAD)
             state = {**{f"{_TRUNK}{name}": value for name, value in trunk.items()}, **head}
             net.load_state_dict(state)
-        except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        except SafetensorError as error:
+            raise damaged(self.folder, "a file of weights in it is no whole safetensors file") from error
+        except (OSError, RuntimeError, ValueError) as error:
             why = str(error).splitlines()[-1].strip()
             raise BundleError(
                 f"{self.folder}: its weights do not fit {self.network} on {self.card.name}: {why}"
@@ -174,7 +178,7 @@ def read_change_bundle(place: Path) -> ChangeBundle:
     )
 
 
-def _wrong_with(content: dict[str, Any]) -> str:  # noqa: PLR0911 - one for each thing that can be wrong
+def _wrong_with(content: dict[str, Any]) -> str:
     """What is wrong with the content of a bundle.json of this format, as part of a sentence; empty for nothing."""
     classes, cards = content.get("classes"), content.get("backbones")
     if type(classes) is not list or len(classes) < 2 or not all(type(name) is str for name in classes):  # noqa: PLR2004
@@ -188,11 +192,19 @@ def _wrong_with(content: dict[str, Any]) -> str:  # noqa: PLR0911 - one for each
     for name, most in (("bands", 1 << 12), ("tile", _MOST_TILE)):
         if type(content.get(name)) is not int or not 1 <= content[name] <= most:
             return f"its {name!r} is {content.get(name)!r}, not a whole number from 1 to {most}"
+    return _wrong_values(content)
+
+
+def _wrong_values(content: dict[str, Any]) -> str:
+    """The same of what says how values become probabilities, and these a mask."""
     try:
-        np.dtype(content.get("dtype"))
         scale = BandScale.from_dict(content["scale"])
-    except (RegraftError, TypeError, KeyError, ValueError, AttributeError):
-        return "its 'dtype' or its 'scale' is not there"
+    except (RegraftError, TypeError, KeyError, ValueError, AttributeError, OverflowError):
+        return "its 'scale' is not there"
+    if content.get("dtype") not in DTYPES:
+        return f"its 'dtype' is {content.get('dtype')!r}, none of {', '.join(DTYPES)}"
+    if not all(map(math.isfinite, (*scale.offset, *scale.scale))):
+        return "its 'scale' has numbers that are not finite"
     if len(scale.offset) != content["bands"] or len(scale.scale) != content["bands"]:
         return f"its 'scale' is not of {content['bands']} bands"
     threshold: Any = content.get("threshold")

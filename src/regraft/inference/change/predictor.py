@@ -70,9 +70,9 @@ class ChangePredictor:
             (B, K, H, W).
 
         Raises:
-            DataError: another number of bands than the model takes.
+            DataError: other bands or values of another type than the model learnt from.
         """
-        self._check_bands(dates.shape[-1])
+        self._check_values(dates)
         return segment_with(self.net, self.bundle.scale, dates)
 
     def predict(self, before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.float32]:
@@ -86,7 +86,7 @@ class ChangePredictor:
             (K, H, W).
 
         Raises:
-            DataError: the dates differ in shape, or have another number of bands than the model takes.
+            DataError: the dates differ in shape, or are not of the bands and the type that the model learnt from.
         """
         if before.shape != after.shape:
             raise DataError(f"before is {before.shape} and after is {after.shape}; expected two dates of one shape")
@@ -129,7 +129,8 @@ class ChangePredictor:
             progress: is told tiles done, and in all.
 
         Raises:
-            RegraftError: as `scene.predict_scene`, and for dates of other bands than the model learnt from.
+            RegraftError: as `scene.predict_scene`, and for dates of other bands, or of another type, than those the
+                model learnt from.
         """
         tile, own = self.bundle.tile if tile is None else tile, self.bundle.tile
         if tile != own:
@@ -154,11 +155,12 @@ class ChangePredictor:
             progress=progress,
         )
 
-    def _check_bands(self, bands: int) -> None:
-        if bands != self.bundle.bands:
+    def _check_values(self, dates: NDArray[Any]) -> None:
+        bands, dtype = dates.shape[-1], dates.dtype.name
+        if (bands, dtype) != (self.bundle.bands, self.bundle.dtype):
             raise DataError(
-                f"the dates have {bands} bands, but the model was trained on {self.bundle.bands}. Give it images like"
-                " those it was trained on."
+                f"the dates have {bands} bands of {dtype}, but the model was trained on {self.bundle.bands} of"
+                f" {self.bundle.dtype}. Give it images like those it was trained on."
             )
 
 
