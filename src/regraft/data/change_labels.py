@@ -73,13 +73,13 @@ class LabelValues:
     bilevel: bool
 
 
-def read_label(path: str, coding: LabelCoding) -> NDArray[np.uint8]:
+def read_label(path: str, coding: LabelCoding, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """A mask as classes: (H, W) uint8, 255 where a pixel is ignored.
 
     Raises:
         ImageRejected: the file cannot be read whole, has colours, or has values that the coding does not have.
     """
-    raw, bilevel = _raw(path)
+    raw, bilevel = _raw(path, max_pixels)
     known = _known(coding, bilevel=bilevel)
     table = np.full(256, -1, np.int16)
     table[list(known)] = list(known.values())
@@ -113,14 +113,14 @@ def check_coded(label: LabelValues, coding: LabelCoding | None) -> None:
         )
 
 
-def label_values(path: str) -> LabelValues:
+def label_values(path: str, *, max_pixels: int = MAX_PIXELS) -> LabelValues:
     """What a mask file holds.
 
     Raises:
         ImageRejected: it cannot be read whole.
         DataError: it has colours or values that are not whole numbers.
     """
-    raw, bilevel = _raw(path)
+    raw, bilevel = _raw(path, max_pixels)
     values, counts = np.unique(raw, return_counts=True)
     return LabelValues(path, raw.shape[:2], dict(zip(values.tolist(), counts.tolist(), strict=True)), bilevel)
 
@@ -214,7 +214,7 @@ def _told(values: Sequence[int]) -> str:
     return shown([str(value) for value in values], _SHOWN)
 
 
-def _raw(path: str) -> tuple[NDArray[Any], bool]:
+def _raw(path: str, max_pixels: int) -> tuple[NDArray[Any], bool]:
     """The values of a mask, (H, W) integers, and whether it has one bit a pixel; see `label_values` for errors."""
     try:
         data = Path(path).read_bytes()
@@ -224,17 +224,17 @@ def _raw(path: str) -> tuple[NDArray[Any], bool]:
     if kind is None:
         raise ImageRejected(path, not_an_image(data))
     if kind == "JPEG":
-        return _of_jpeg(_one_band(np.asarray(decode(data, path=path).image), path), path), False
+        return _of_jpeg(_one_band(np.asarray(decode(data, path=path, max_pixels=max_pixels).image), path), path), False
     if kind not in _KINDS:
         raise ImageRejected(path, f"a {kind} as a mask; save it as PNG")
     if kind == "TIFF" and has_rasterio():
-        values, bilevel = _by_rasterio(path)
+        values, bilevel = _by_rasterio(path, max_pixels)
         return _one_band(values, path), bilevel
     if kind == "PNG":
         read_png(data, path)  # for the checksums, which Pillow does not look at
     try:
         with Image.open(io.BytesIO(data), formats=_KINDS) as image:
-            check_size(image.size, path, MAX_PIXELS)
+            check_size(image.size, path, max_pixels)
             upright = ImageOps.exif_transpose(image)
             bilevel = upright.mode == "1"
             values = _greys(upright)
@@ -259,7 +259,7 @@ def _greys(image: Image.Image) -> NDArray[Any]:
     return values
 
 
-def _by_rasterio(path: str) -> tuple[NDArray[Any], bool]:
+def _by_rasterio(path: str, max_pixels: int) -> tuple[NDArray[Any], bool]:
     """All bands, (H, W, C), and whether they have one bit a pixel.
 
     A nodata value is not looked at: in masks it often is 0, which means unchanged.
@@ -270,7 +270,7 @@ def _by_rasterio(path: str) -> tuple[NDArray[Any], bool]:
     hush_rasterio()
     try:
         with rasterio.open(path, driver="GTiff") as raster:
-            check_size((raster.width, raster.height), path, MAX_PIXELS)
+            check_size((raster.width, raster.height), path, max_pixels)
             values = raster.read().transpose(1, 2, 0)
             bilevel = raster.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") == "1"
     except (RasterioError, ValueError) as error:

@@ -131,7 +131,7 @@ def _seen(items: Sequence[Pair], threads: int, max_pixels: int) -> Iterator[_Loo
 def _look(pair: Pair, max_pixels: int) -> _Look | Skipped:
     try:
         before, after = (load_bands(path, max_pixels=max_pixels).values for path in (pair.before, pair.after))
-        label = None if pair.label is None else label_values(pair.label)
+        label = None if pair.label is None else label_values(pair.label, max_pixels=max_pixels)
         key = pair_key(pair)
     except ImageRejected as error:
         return Skipped(error.path, error.reason)

@@ -111,7 +111,7 @@ def make_change_course(
     tile = asked.size or TILE
     with clock.phase("model"):
         net, spec, fresh = _build(asked, strategy, recipe, data, start, listener)
-    source = _source(data)
+    source = _source(data, asked.max_pixels)
     with clock.phase("decode"):
         source.fill()
     scale = _scale(asked, recipe, start, data, source)
@@ -196,11 +196,12 @@ class _Material:
     listener: Listener
 
 
-def _source(data: PairData) -> PairSource:
+def _source(data: PairData, max_pixels: int) -> PairSource:
     from regraft.training.pairs import PairSource
 
     seen = data.survey
-    return PairSource.of(data.pairs.items, data.coding, sizes=seen.sizes, bands=seen.bands, dtype=seen.dtype)
+    kept = data.pairs.items, data.coding
+    return PairSource.of(*kept, sizes=seen.sizes, bands=seen.bands, dtype=seen.dtype, max_pixels=max_pixels)
 
 
 def _augment(asked: SimpleNamespace, strategy: str) -> str:

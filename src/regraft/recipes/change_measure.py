@@ -47,7 +47,7 @@ def look(pair: Pair, coding: LabelCoding, max_pixels: int) -> tuple[NDArray[Any]
     """Both dates (H, W, C) and the mask (H, W), 255 where it or either date knows nothing."""
     assert pair.label is not None
     before, after = (load_bands(path, max_pixels=max_pixels) for path in (pair.before, pair.after))
-    label = read_label(pair.label, coding)
+    label = read_label(pair.label, coding, max_pixels=max_pixels)
     for date in (before, after):
         if date.valid is not None:
             label[~date.valid] = IGNORED

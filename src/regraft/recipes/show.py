@@ -108,7 +108,9 @@ def _pairs_picture(
         pair = pairs.items[number]
         try:
             before, after = (load_bands(path, max_pixels=max_pixels) for path in (pair.before, pair.after))
-            label = None if pair.label is None or coding is None else read_label(pair.label, coding)
+            label = (
+                None if pair.label is None or coding is None else read_label(pair.label, coding, max_pixels=max_pixels)
+            )
         except ImageRejected as error:
             listener.warn(str(error))
             continue

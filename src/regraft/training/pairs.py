@@ -12,6 +12,7 @@ import torch
 
 from regraft.data.bands import load_bands
 from regraft.data.change_labels import IGNORED, LabelCoding, read_label
+from regraft.data.decode import MAX_PIXELS
 from regraft.errors import ImageRejected
 from regraft.training.batches import EVALUATION, mixed
 
@@ -80,11 +81,13 @@ class PairSource:
         pairs: where the files are.
         coding: of their masks; pairs without mask are ignored all over.
         keep: how many stay decoded.
+        max_pixels: larger images are refused.
     """
 
     pairs: tuple[Pair, ...]
     coding: LabelCoding | None
     keep: int
+    max_pixels: int = MAX_PIXELS
     _decoded: OrderedDict[int, Scene] = field(default_factory=OrderedDict, repr=False, compare=False)
 
     @classmethod
@@ -97,11 +100,12 @@ class PairSource:
         bands: int,
         dtype: str,
         memory: int = MEMORY_BYTES,
+        max_pixels: int = MAX_PIXELS,
     ) -> PairSource:
         """Keep all decoded where they fit into `memory` bytes, else a few; sizes, bands and type as surveyed."""
         sample = 1 if dtype == "uint8" else 4
         needed = sum(height * width * (2 * bands * sample + 1) for height, width in sizes)
-        return cls(tuple(pairs), coding, len(pairs) if needed <= memory else min(_FEW, len(pairs)))
+        return cls(tuple(pairs), coding, len(pairs) if needed <= memory else min(_FEW, len(pairs)), max_pixels)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_decoded": OrderedDict()}
@@ -136,14 +140,14 @@ class PairSource:
 
     def _decode(self, row: int) -> Scene:
         pair = self.pairs[row]
-        before, after = load_bands(pair.before), load_bands(pair.after)
+        before, after = (load_bands(path, max_pixels=self.max_pixels) for path in (pair.before, pair.after))
         if after.values.shape != before.values.shape or after.values.dtype != before.values.dtype:
             raise ImageRejected(pair.after, f"differs from {pair.before} in size, bands or type")
         size = before.values.shape[:2]
         if pair.label is None or self.coding is None:
             label = np.full(size, IGNORED, np.uint8)
         else:
-            label = read_label(pair.label, self.coding)
+            label = read_label(pair.label, self.coding, max_pixels=self.max_pixels)
             if label.shape != size:
                 raise ImageRejected(pair.label, f"differs from {pair.before} in size")
         for bands in (before, after):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft.data.decode import MAX_PIXELS
+from regraft.data.names import so_many
 from regraft.errors import DataError, OptionError
 from regraft.inference.change import outputs, tiles, work
 from regraft.inference.change.align import open_pair
@@ -189,7 +190,8 @@ def _done(
 def _predict_rows(task: _Task, first: Raster, second: Raster, plan: tiles.Plan, rows: int) -> None:
     """Predict the rows of tiles that are not done yet, and keep each."""
     task.say(
-        f"{task.before.name} and {task.after.name}: {described(first)}, {plan.tiles} tiles of {task.tile} x {task.tile}"
+        f"{task.before.name} and {task.after.name}: {described(first)}, {so_many(plan.tiles, 'tile', 'tiles')} of"
+        f" {task.tile} x {task.tile}"
     )
     if rows:
         task.say(f"going on after {rows} of {len(plan.tops)} rows of tiles, from {task.folder}")
