@@ -56,3 +56,14 @@ def test_a_table_of_pairs(pairs, tmp_path):
     assert "--overwrite" in again.stderr
     assert run("manifest", pairs, "-o", tmp_path / "pairs.tsv").returncode == 2
     assert "--take" in run("manifest", pairs, "-o", tmp_path / "x.csv", "--take", "1,1,1").stderr
+
+
+def test_two_classes_called_a_and_b_are_no_pairs(tmp_path):
+    random = np.random.default_rng(1)
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(3):
+            pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{number}.png")
+    done = run("manifest", tmp_path / "data", "-o", tmp_path / "out.csv")
+    assert "6 images, 2 classes" in done.stdout, done.stderr

@@ -110,19 +110,13 @@ def pair_key(pair: Pair) -> str:
 
 
 def is_pairs(folder: str | Path) -> bool:
-    """Whether a folder holds change pairs: folders of two dates, here or in split folders, and one of labels.
+    """Whether a folder holds change pairs: folders of two dates, here or in split folders, and labels or lists beside.
 
-    Two folders of dates alone may be two classes called A and B: they are pairs where nothing but lists lies beside
-    them and at least half of the files have partners of the same name.
+    Two folders alone may as well be two classes called A and B, with files of the same names.
     """
-    root = Path(absolute(folder))
-    for place in _places(root):
-        if place.label is not None:
-            return True
-        used = {place.before.name, place.after.name}
-        beside = [n for n in _folders(place.before.parent).values() if n not in used and n.casefold() not in _LISTS]
-        before, after = set(_files(place.before, [])), set(_files(place.after, []))
-        if not beside and before and 2 * len(before & after) >= max(len(before), len(after)):
+    for place in _places(Path(absolute(folder))):
+        beside = {name.casefold() for name in _folders(place.before.parent).values()}
+        if place.label is not None or beside & set(_LISTS):
             return True
     return False
 

@@ -135,7 +135,7 @@ def test_missing_labels_matter_for_training_only(tree):
 
 def test_no_folder_of_labels(tree):
     root = tree(*pair_files("a", "b", label=None))
-    assert is_pairs(root)
+    assert not is_pairs(root)  # may be two classes; a folder of lists beside them tells
     with pytest.raises(DataError, match="no folder of labels beside A and B"):
         read_pairs(root)
     assert len(read_pairs(root, labelled=False)) == 2
