@@ -52,6 +52,7 @@ def test_the_same_comparison_gives_the_same_scores_and_the_winner_is_what_train_
     assert Path("a/predictions.csv").read_bytes() == Path("t/predictions.csv").read_bytes()
 
 
+@pytest.mark.nightly
 def test_nested_budget_and_two_backbones_side_by_side(regraft, photos):
     words = ("--strategies", "nearest-mean,knn", "--folds", "3x1", "--nested", "--budget", "10m", "--run", "r")
     said = regraft("compare", photos, "--backbones", "efficientnet_lite0,efficientnet_lite0+efficientnet_lite1", *words)

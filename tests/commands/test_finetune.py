@@ -301,7 +301,10 @@ def killed_and_resumed(photos, tmp_path, strategy, kills, seed):
     return struck
 
 
-@pytest.mark.parametrize("strategy", ["finetune", "gradual", "lora"])
+_LONG = [pytest.param(name, marks=pytest.mark.nightly) for name in ("gradual", "lora")]
+
+
+@pytest.mark.parametrize("strategy", ["finetune", *_LONG])
 def test_killed_anywhere_and_resumed_gives_the_same_weights(photos, tmp_path, strategy):
     assert killed_and_resumed(photos, tmp_path, strategy, kills=1, seed=0) in {0, 1}
 
@@ -410,6 +413,7 @@ def test_resuming_works_from_another_folder(regraft, interrupted, tmp_path, monk
     assert "this run is finished" in said.err
 
 
+@pytest.mark.nightly
 def test_another_network_under_the_same_name_is_refused(photos, tmp_path):
     from torchvision import models
 
@@ -459,6 +463,7 @@ def test_two_processes_train_as_one_does(photos, tmp_path):
     assert metrics[0]["accuracy"] == pytest.approx(metrics[1]["accuracy"], abs=0.17)
 
 
+@pytest.mark.nightly
 def test_evaluation_gives_the_same_on_one_and_on_two_processes(photos, tmp_path):
     words = ["train", photos, "--strategy", "lp-ft", "--size", 64, "--epochs", 1, "--force"]
     torchrun([*words, "--run", "two"], tmp_path, 2)
