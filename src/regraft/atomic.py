@@ -29,6 +29,7 @@ _WRITE_ERRORS = {
     errno.EIO,
     errno.ENOTDIR,
     errno.EEXIST,
+    errno.EFBIG,
     *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else []),
 }
 

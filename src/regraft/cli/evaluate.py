@@ -17,6 +17,9 @@ def evaluate(*args: Any, **options: Any) -> int:
     width = max(20, *map(len, scores))
     for name, value in scores.items():
         low, high = intervals[name]
+        if value != value:  # noqa: PLR0124 - NaN
+            terminal.line(f"{name.replace('_', ' '):<{width}} not defined")
+            continue
         text = name if " " in name else name.replace("_", " ")  # a task's name stays as it is
         terminal.line(f"{text:<{width}} {value:.4f}  (95 % interval {low:.4f} to {high:.4f})")
     terminal.line(f"run     {run.folder}")

@@ -91,10 +91,15 @@ def _maps(model: str, images: list[str], pairs: str | None, output: str | None, 
     if output is None:
         what = "BEFORE AFTER -o change.tif" if pairs is None else "--pairs FOLDER -o FOLDER"
         raise OptionError(f"no output is named: regraft predict {model} {what}")
+    for name in ("min_area", "simplify"):
+        if how[name] and how["vector"] is None:
+            raise OptionError(f"--{name.replace('_', '-')} is of polygons: name their file with --vector")
     if pairs is not None:
         return _maps_of_pairs(model, images, pairs, output, how)
-    if len(images) != _DATES:
-        raise OptionError(f"a change model is given two dates, before and after, not {counted(len(images), 'file')}")
+    if len(images) != _DATES or any(Path(image).is_dir() for image in images):
+        raise OptionError(
+            "a change model is given the files of two dates, before and after; folders of pairs by --pairs FOLDER"
+        )
     said: list[str] = []
     with terminal.listener() as listener:
 

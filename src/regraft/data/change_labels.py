@@ -171,6 +171,11 @@ def coding_of(seen: Sequence[LabelValues], classes: int | None = None) -> LabelC
             known = "" if classes is None else f", but the model knows {classes} classes"
             raise DataError(f"{one.path} is a mask with the values {_told(sorted(one.counts))}{known}. {_ADVICE}")
     numbers = sorted(totals.keys() - {IGNORED})
+    if classes is not None and classes > _TWO and set(totals) == {0, IGNORED}:
+        raise DataError(
+            f"The masks, such as {seen[0].path}, hold 0 and 255 only, and the model knows {classes} classes, for which"
+            " 255 is ignored: whether 255 means changed here cannot be told. Write class numbers instead."
+        )
     if classes is not None and classes > _TWO:
         return LabelCoding(tuple((number, number) for number in range(classes)), classes, IGNORED in totals)
     several = bool(numbers) and numbers[-1] > 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from regraft.errors import OptionError, SplitError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from regraft.data.pairs import Pairs
 
@@ -25,8 +25,8 @@ def split_pairs(pairs: Pairs, *, seed: int, val: float = 0.15, test: float = 0.0
     Pairs that have train and val are returned unchanged. Where train is given and val is not, val is taken from
     train, never from test. Without any split, or with `resplit`, all are divided: `val` and `test` of the pairs,
     rounded, at least one each, the rest is train. Tiles of one scene show the same houses and the same light, so they
-    stay in one split where the names tell scenes apart; see `scenes_of`. Who goes where follows from a hash of the
-    seed and the names, not from the order of files or where the folder lies.
+    stay in one split where the names tell scenes apart; see `scenes_of`. So do pairs of identical files. Who goes
+    where follows from a hash of the seed and the names, not from the order of files or where the folder lies.
 
     Args:
         pairs: what to divide.
@@ -60,7 +60,16 @@ def split_pairs(pairs: Pairs, *, seed: int, val: float = 0.15, test: float = 0.0
             f" least {len(fractions) + 1}. Add pairs, or cut large scenes into tiles."
         )
     scenes = scenes_of(names)
-    chosen = _divide(names, scenes, fractions, seed)
+    keys = {item.name: item.key for item in pairs.items}
+    groups = _together(names, scenes, keys)
+    if len(set(groups.values())) < len(fractions) + 1:  # copies join all scenes: better divide those than nothing
+        groups = _together(names, None, keys)
+    if len(set(groups.values())) < len(fractions) + 1:
+        raise SplitError(
+            f"{pairs.source} has {len(names)} pairs, but they are copies of {len(set(groups.values()))}, which cannot"
+            f" be divided into train and {' and '.join(fractions)}. Add other pairs."
+        )
+    chosen = _divide(names, groups, fractions, seed)
     items = tuple(replace(item, split=chosen.get(item.name, item.split)) for item in pairs.items)
     divided = replace(pairs, items=items)
     return replace(divided, split_note=_note(divided, seed, fractions, names, scenes, given))
@@ -105,11 +114,26 @@ def shared_scenes(pairs: Pairs) -> int:
     return sum(len(found) > 1 for found in splits.values())
 
 
-def _divide(names: list[str], scenes: dict[str, str] | None, fractions: dict[str, float], seed: int) -> dict[str, str]:
-    """The split of each name: whole scenes, in an order shuffled by hash, as far as they fit."""
+def _together(names: list[str], scenes: dict[str, str] | None, keys: Mapping[str, str | None]) -> dict[str, str]:
+    """The group of each name, which stays in one split: its scene, joined with those that share a pair of files."""
+    group = {name: scenes[name] if scenes else name for name in names}
+    first: dict[str, str] = {}
+    for name in names:
+        key = keys[name]
+        if key is None:
+            continue
+        other = group[first.setdefault(key, name)]
+        own = group[name]
+        if own != other:
+            group = {one: other if where == own else where for one, where in group.items()}
+    return group
+
+
+def _divide(names: list[str], groups: dict[str, str], fractions: dict[str, float], seed: int) -> dict[str, str]:
+    """The split of each name: whole groups, in an order shuffled by hash, as far as they fit."""
     members: dict[str, list[str]] = {}
     for name in names:
-        members.setdefault(scenes[name] if scenes else name, []).append(name)
+        members.setdefault(groups[name], []).append(name)
     rest = sorted(members, key=lambda scene: hashlib.sha256(f"{seed}\x1f{scene}".encode("utf-8", "replace")).digest())
     chosen = dict.fromkeys(names, "train")
     for at, (split, fraction) in enumerate(fractions.items()):

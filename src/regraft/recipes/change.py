@@ -132,8 +132,13 @@ def _begin(
     strategy = "finetune" if plan.name == "auto" else plan.name
     name = run_name(asked.data, "bit" if asked.init else short_name(asked.backbone), f"change-{strategy}")
     clock.import_now("torch", "lightning_fabric")
+    from regraft.losses.pixels import parse_loss
+    from regraft.models.change.spec import parse_model
     from regraft.training.engine import start_engine
 
+    for text, parse in ((asked.model, parse_model), (asked.loss, parse_loss)):  # misspelt, it is told at once
+        if text is not None:
+            parse(text)
     engine = start_engine(asked.precision, devices=asked.devices, nodes=asked.nodes)
     target = Path(asked.run) if resumes else choose_folder(asked.run, name, overwrite=asked.overwrite)
     target = engine.fabric.broadcast(target) if engine.world > 1 else target

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from regraft.data.bands import BandScale, scale_for
-from regraft.errors import OptionError
+from regraft.data.change_labels import IGNORED
+from regraft.errors import DataError, OptionError
 from regraft.recipes.change_options import TILE, recipe_for
 from regraft.recipes.resolve import settings_of
 from regraft.recipes.training_options import seconds_of
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _WARM_SHARE, _WARM_MOST = 0.05, 200
 _LONGEST = 300
+_STEP = 32  # networks halve an image up to five times
 _SAMPLED = 64  # pairs by which bands are scaled
 
 
@@ -108,12 +110,13 @@ def make_change_course(
         RegraftError: what cannot be trained so.
     """
     recipe = recipe_for(asked, strategy)
-    tile = asked.size or TILE
+    tile = _tile(asked.size or TILE, data, listener)
     with clock.phase("model"):
         net, spec, fresh = _build(asked, strategy, recipe, data, start, listener)
     source = _source(data, asked.max_pixels)
     with clock.phase("decode"):
         source.fill()
+    _check_labelled(data, source)
     scale = _scale(asked, recipe, start, data, source)
     train = _examples(data, "train", source, tile, _augment(asked, strategy), asked.seed)
     val = _examples(data, "val", source, tile, "none", asked.seed)
@@ -145,6 +148,30 @@ def make_change_course(
         train,
         notes,
     )
+
+
+def _tile(wanted: int, data: PairData, listener: Listener) -> int:
+    """The side of the tiles: no more than the largest image has, which would be padding."""
+    longest = max(max(size) for size in data.survey.sizes)
+    tile = min(wanted, -(-longest // _STEP) * _STEP)
+    if tile < wanted:
+        listener.say(f"tiles of {tile} pixels instead of {wanted}: no image is larger")
+    return tile
+
+
+def _check_labelled(data: PairData, source: PairSource) -> None:
+    """Refuse pairs of which no pixel has data in both dates and a label.
+
+    Raises:
+        DataError: naming the part.
+    """
+    for split in ("train", "val"):
+        rows = [n for n, item in enumerate(data.pairs.items) if item.split == split]
+        if not any((source.scene(n).label != IGNORED).any() for n in rows):
+            raise DataError(
+                f"No pixel of the {len(rows)} pairs in {split} has data in both dates and a label other than ignored:"
+                " there is nothing to learn from. Look at them with regraft show."
+            )
 
 
 def _objective(options: dict[str, Any], data: PairData) -> tuple[Objective, tuple[str, ...]]:

@@ -11,6 +11,7 @@ from regraft.data.pair_splits import split_pairs
 from regraft.data.pair_table import is_pair_table, read_pair_table
 from regraft.data.pairs import is_pairs, read_pairs
 from regraft.errors import DataError, OptionError
+from regraft.recipes.change_findings import alpha_bands, leaks, one_sided, other_grids, tell_skipped
 from regraft.recipes.gather import check_rejected
 
 if TYPE_CHECKING:
@@ -121,9 +122,12 @@ def gather_pairs(
         named = read_named(data)
         for hint in named.hints:
             listener.warn(hint)
+        tell_skipped(named, listener)
         found = survey(named, max_pixels=max_pixels, classes=classes, on_progress=listener.progress)
     check_rejected(found.rejected, len(named), max_rejected, listener)
     pairs = found.pairs
+    for line in (*alpha_bands(pairs), *other_grids(pairs)):
+        listener.warn(line)
     assert found.coding is not None
     listener.say(f"{len(pairs)} pairs, {found.bands} bands of {found.dtype}; {found.coding.sentence()}")
     return PairData(pairs, found)
@@ -134,4 +138,6 @@ def divided(data: PairData, listener: Listener, *, seed: int, resplit: bool) -> 
     pairs = split_pairs(data.pairs, seed=seed, resplit=resplit)
     sizes = ", ".join(f"{name} {size}" for name, size in pairs.split_sizes().items())
     listener.say(f"splits: {pairs.split_note}" + ("" if sizes in pairs.split_note else f"; {sizes}"))
+    for line in (*leaks(pairs), *one_sided(data.survey)):
+        listener.warn(line)
     return replace(data, pairs=pairs)

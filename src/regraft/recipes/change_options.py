@@ -131,6 +131,7 @@ def check_change(asked: SimpleNamespace, options: dict[str, Any], plan: Strategy
         OptionError: naming the option and what was expected.
     """
     parameters = inspect.signature(train).parameters
+    _check_texts(options)
     if plan.name not in {"auto", *STRATEGIES}:
         raise OptionError(
             f"strategy {plan.name} is not for change detection: use {', '.join(STRATEGIES)}; auto is finetune"
@@ -153,11 +154,19 @@ def check_change(asked: SimpleNamespace, options: dict[str, Any], plan: Strategy
         raise OptionError(
             f"preset {asked.preset!r} is unknown here: use {', '.join(PRESETS)}, with a network that trains"
         )
-    if asked.size is not None and (isinstance(asked.size, bool) or not 32 <= asked.size <= 4096):  # noqa: PLR2004
-        raise OptionError(f"size is {asked.size!r}; expected the side of a tile from 32 to 4096 pixels")
     if asked.init is not None:
         _check_init(asked, options, parameters)
     check_training(asked, plan)
+
+
+def _check_texts(options: dict[str, Any]) -> None:
+    for name in CHANGE:
+        if options[name] is not None and not isinstance(options[name], str):
+            raise OptionError(f"{name} is {options[name]!r}; expected a text")
+    size = options["size"]
+    whole = isinstance(size, int) and not isinstance(size, bool)
+    if size is not None and not (whole and 32 <= size <= 4096):  # noqa: PLR2004
+        raise OptionError(f"size is {size!r}; expected the side of a tile from 32 to 4096 pixels")
 
 
 def _check_init(asked: SimpleNamespace, options: dict[str, Any], parameters: Any) -> None:

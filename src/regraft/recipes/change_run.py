@@ -12,6 +12,7 @@ from regraft.atomic import write_text
 from regraft.data.manifest import csv_text
 from regraft.evaluation.change_scores import evaluate_change
 from regraft.inference.change.bundle import write_change_bundle
+from regraft.inference.change.scene import classes_of
 from regraft.recipes.change_measure import look
 from regraft.recipes.run import Run, take_training, versions, write_json, write_named_folder, write_skipped
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from regraft.recipes.change_data import PairData
     from regraft.recipes.change_measure import Measured
     from regraft.recipes.listen import Clock, Listener
+
+
+_BARELY = 1.02  # times what a constant answer gives
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,8 @@ def write_change_run(
     }
     for evaluation in evaluations.values():
         listener.say(evaluation.sentence())
+        if evaluation.scores["f1"] <= evaluation.baseline * _BARELY:
+            listener.warn("the model finds changes no better than calling everything changed: it has learnt nothing")
     target, metrics = write_named_folder(
         lambda folder: _fill(folder, done, state, evaluations, clock),
         done.name,
@@ -207,8 +213,8 @@ def _tile(done: FinishedChange, pair: Pair) -> Tile:
 
     before, after, truth = look(pair, done.data.coding, done.facts["options"]["max_pixels"])
     told = done.tell(before, after)
-    predicted = told.argmax(0) if len(told) > 2 else 1 - told[0] >= done.bundle.threshold  # noqa: PLR2004
+    predicted = classes_of(told, done.bundle.threshold)
     eight = before.dtype == np.uint8 and before.shape[-1] == 3  # noqa: PLR2004
     limits = None if eight else picture_limits(before, after)
     first, second = (to_picture(one, None, limits) for one in (before, after))
-    return Tile(pair.name, first, second, truth, predicted.astype(np.uint8))
+    return Tile(pair.name, first, second, truth, predicted)

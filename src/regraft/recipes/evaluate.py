@@ -77,6 +77,7 @@ def evaluate(
         RegraftError: whatever is wrong with the model or the data, in a sentence; nothing is left behind.
     """
     options = {k: v for k, v in locals().items() if k != "listener"}
+    _check_paths(model, data)
     clock = Clock.start(listener)
     check_numbers(seed=seed, max_rejected=max_rejected, max_pixels=max_pixels)
     where = Path(model).resolve()
@@ -120,11 +121,9 @@ def evaluate(
         evaluation = measure(predictions, split=wanted, seed=seed, seen=seen)
     unfilled = [warning for card in predictor.bundle.cards for warning in warnings(card)]
     notes = [*unfilled, *notes]
-    for warning in unfilled:
-        listener.warn(warning)
     listener.say(evaluation.sentence())
-    if evaluation.caution:
-        listener.warn(evaluation.caution)
+    for warning in (*unfilled, *([evaluation.caution] if evaluation.caution else [])):
+        listener.warn(warning)
     facts = {
         "command": command_line(evaluate, options),
         "options": options,
@@ -138,6 +137,12 @@ def evaluate(
     tell_kept(guard, predictions, SPLIT_WORDS.get(wanted, "evaluated"), listener)
     finished = Finished(target.name, facts, gathered, None, *parts, notes=(), left_out=tuple(notes), guard=guard)
     return write_run(finished, target, None, backbones, clock, overwrite=overwrite)
+
+
+def _check_paths(model: object, data: object) -> None:
+    for name, value in (("model", model), ("data", data)):
+        if not isinstance(value, str | os.PathLike) and not (name == "data" and value is None):
+            raise OptionError(f"{name} is {value!r}; expected the name of a folder or file")
 
 
 def check_same_features(gathered: Gathered, predictor: Predictor, features: Path, listener: Listener) -> None:

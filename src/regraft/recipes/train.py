@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from regraft.backbones.recognise import FileOptions
 from regraft.data.decode import MAX_PIXELS
 from regraft.data.quick_check import quick_check
+from regraft.data.read import is_table
 from regraft.data.splits import make_splits
 from regraft.errors import DataError, OptionError
 from regraft.features.frozen import check_options
@@ -246,6 +247,7 @@ def train_resolved(
 
         return train_change(train, options, plan, resume, listener)
     check_not_change(options, train)
+    _check_there(asked.data)
     clock = Clock.start(listener)
     own = check(asked, options, plan)
     engine = _several(asked, plan)
@@ -290,6 +292,19 @@ def train_resolved(
         return frozen_tasks_run(gathered, data, backbones, plan, *whole, notes=notes)
     plan, board, said = chosen_strategy(gathered, backbones, plan, asked.seed, clock, listener)
     return frozen_run(gathered, backbones, plan, *whole, notes=(*notes, *said), leaderboard=board)
+
+
+def _check_there(data: object) -> None:
+    """Before the options: that there is nothing of this name is the first thing to say.
+
+    Raises:
+        DataError: there is nothing of this name.
+        OptionError: it is no name.
+    """
+    if data is not None and not isinstance(data, str | os.PathLike):
+        raise OptionError(f"data is {data!r}; expected a folder, a table or sample:textile")
+    if data:
+        is_table(os.fspath(data))
 
 
 def _plan_for_tasks(asked: SimpleNamespace, plan: Strategy, listener: Listener) -> Strategy:

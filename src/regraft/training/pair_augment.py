@@ -153,10 +153,12 @@ def _relit(date: NDArray[Any], strength: _Strength, draws: np.random.Generator) 
     bands = date.shape[-1]
     means = _means(date)
     values = date.astype(np.float32)
-    spread = np.sqrt(_means(np.square(values - means.astype(np.float32))))
+    with np.errstate(over="ignore", invalid="ignore"):  # fill values that the file does not declare
+        spread = np.sqrt(_means(np.square(values - means.astype(np.float32))))
     gain = contrast * (1 + 0.25 * strength.light * draws.uniform(-1, 1, bands))
     shift = means * (1 - gain) + spread * ((bright - 1) + 0.25 * strength.light * draws.uniform(-1, 1, bands))
-    out = values * gain.astype(np.float32) + shift.astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        out = values * gain.astype(np.float32) + shift.astype(np.float32)
     return _as_bytes(out) if date.dtype == np.uint8 else out
 
 

@@ -203,8 +203,11 @@ def test_names_in_a_table_stay_within_the_output(regraft, trained, pairs):
     ("words", "told"),
     [
         (("A", "B"), "-o change.tif"),
-        (("A", "-o", "o.png"), "two dates, before and after, not 1 file"),
-        (("A", "B", "A", "-o", "o.png"), "not 3 files"),
+        (("A", "-o", "o.png"), "two dates, before and after"),
+        (("A", "B", "A", "-o", "o.png"), "two dates, before and after"),
+        (("town", "-o", "o.png"), "--pairs FOLDER"),
+        (("A", "B", "-o", "o.png", "--min-area", "4"), "--vector"),
+        (("A", "B", "-o", "o.png", "--tile", "100000"), "16 to 4096"),
         (("A", "B", "-o", "o.jpg"), "written as .tif or .png"),
         (("A", "B", "-o", "nowhere.d/../A.dir/o"), "written as .tif or .png"),
         (("A", "none.png", "-o", "o.png"), "none.png"),

@@ -184,7 +184,9 @@ def test_classes_that_a_model_knows(masks):
 
     three = ((0, 0), (1, 1), (2, 2))
     assert known(3, mask(0, 2)) == LabelCoding(three, 3, ignore=False)
-    assert known(3, mask(0, 255)) == LabelCoding(three, 3, ignore=True)
+    assert known(3, mask(0, 255), mask(0, 1)) == LabelCoding(three, 3, ignore=True)
+    with pytest.raises(DataError, match="0 and 255 only"):
+        known(3, mask(0, 255))
     assert known(2, mask(0)) == PLAIN
     assert known(2, mask(0, 255)) == BLACK_WHITE
     with pytest.raises(DataError, match=r"values 0, 3, but the model knows 3 classes"):

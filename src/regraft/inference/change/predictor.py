@@ -15,12 +15,13 @@ from regraft.errors import DataError, OptionError
 from regraft.evaluation.change import bin_edge
 from regraft.inference.change.bundle import read_change_bundle
 from regraft.inference.change.scene import predict_scene
-from regraft.inference.change.tiles import blend, padded, plan
+from regraft.inference.change.tiles import MAX_TILE, MIN_TILE, blend, padded, plan
 
 OVERLAP = 4  # tiles share so many parts of their side
+_AXES = 3  # of an image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -88,8 +89,11 @@ class ChangePredictor:
         Raises:
             DataError: the dates differ in shape, or are not of the bands and the type that the model learnt from.
         """
+        _check_date("before", before)
+        _check_date("after", after)
         if before.shape != after.shape:
             raise DataError(f"before is {before.shape} and after is {after.shape}; expected two dates of one shape")
+        self._check_values(before[None])
         return whole_pair(before, after, self.segment, tile=self.bundle.tile)
 
     def map_scene(
@@ -132,8 +136,11 @@ class ChangePredictor:
             RegraftError: as `scene.predict_scene`, and for dates of other bands, or of another type, than those the
                 model learnt from.
         """
+        numbers = {"tile": tile, "overlap": overlap, "threshold": threshold}
+        numbers |= {"min_area": min_area, "simplify": simplify}
+        _check_map({"before": before, "after": after, "output": output, "vector": vector}, numbers)
         tile, own = self.bundle.tile if tile is None else tile, self.bundle.tile
-        if tile != own:
+        if tile != own and MIN_TILE <= tile <= MAX_TILE:
             say(f"tiles of {tile} pixels: the model learnt from tiles of {own}, and may answer worse of other sizes")
         return predict_scene(
             os.fspath(before),
@@ -164,6 +171,25 @@ class ChangePredictor:
             )
 
 
+def _check_date(name: str, date: object) -> None:
+    if not isinstance(date, np.ndarray) or date.ndim != _AXES or not date.size:
+        told = (
+            f"an array of shape {date.shape}" if isinstance(date, np.ndarray) else f"of the type {type(date).__name__}"
+        )
+        raise OptionError(f"{name} is {told}; expected an array (H, W, C). For files use map_scene.")
+
+
+def _check_map(paths: Mapping[str, object], numbers: Mapping[str, object]) -> None:
+    for name, value in paths.items():
+        if not isinstance(value, str | os.PathLike) and not (name == "vector" and value is None):
+            raise OptionError(f"{name} is {value!r}; expected the path of a file")
+    for name, value in numbers.items():
+        kinds = int if name in {"tile", "overlap"} else int | float
+        free = value is None and name in {"tile", "overlap", "threshold"}
+        if not free and (isinstance(value, bool) or not isinstance(value, kinds)):
+            raise OptionError(f"{name} is {value!r}; expected a number")
+
+
 def whole_pair(
     before: NDArray[Any], after: NDArray[Any], segment: Callable[[NDArray[Any]], NDArray[np.float32]], *, tile: int
 ) -> NDArray[np.float32]:
@@ -176,7 +202,8 @@ def whole_pair(
         tile: side of a tile, pixels.
     """
     height, width = before.shape[:2]
-    laid = plan(height, width, tile=tile, overlap=tile // OVERLAP)
+    laid = plan(height, width, tile=tile, overlap=tile // OVERLAP).fitted()
+    tile = laid.tile
     parts: list[NDArray[np.float64]] = []
     carried: NDArray[np.float64] | None = None
     for row, top in enumerate(laid.tops):

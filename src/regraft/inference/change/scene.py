@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 Segment = Callable[[NDArray[Any]], NDArray[np.float32]]
 """Pairs (B, 2, H, W, C) in the files' dtype -> probabilities (B, K, H, W); the network behind it normalises them."""
 
-_FORMAT = 1
+_FORMAT = 2
+_USUAL = 256  # side of a tile for which `batch` is meant
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def predict_scene(
         identity: of the network and its weights; unfinished work of another one is not gone on with.
         tile: side of a tile in pixels; that of the training tiles is best, as a network sees one tile at a time.
         overlap: pixels that neighbouring tiles share, over which they are blended.
-        threshold: probability from which on a pixel is changed, of two classes; of more, the likeliest one counts.
+        threshold: probability of change from which on a pixel is changed; of several kinds, the likeliest is told.
         batch: tiles given to the network at once.
         classes: names by number; number 0 is unchanged.
         align: read the second date on the grid of the first if it lies on another.
@@ -148,12 +149,18 @@ def predict_scene(
     )  # fmt: skip
     _check(task)
     with open_pair(before, after, align=align, max_pixels=max_pixels) as (first, second, notices):
-        plan = tiles.plan(*first.size, tile=tile, overlap=overlap)
+        plan = tiles.plan(*first.size, tile=tile, overlap=overlap).fitted()
+        task = replace(task, tile=plan.tile, overlap=plan.overlap, batch=_fitting(batch, plan.tile))
         with work.held(task.folder):
             noted = _done(task, first, second, plan, notices, overwrite=overwrite)
             publish(products, task.folder, overwrite=overwrite)
     share = noted["changed"] / noted["with_data"] if noted["with_data"] else None
     return SceneResult(products.paths(), share, time.monotonic() - started, (*notices, *noted["notices"]))
+
+
+def _fitting(batch: int, tile: int) -> int:
+    """Tiles at a time that need no more memory than `batch` of the usual side."""
+    return max(1, min(batch, batch * _USUAL**2 // tile**2))
 
 
 def _file_facts(path: Path) -> list[Any]:
@@ -248,13 +255,27 @@ def _segmented(task: _Task, pairs: NDArray[Any]) -> NDArray[np.float32]:
     return found
 
 
+def classes_of(probabilities: NDArray[np.floating[Any]], threshold: float) -> NDArray[np.uint8]:
+    """The class of each pixel: changed where P(changed) reaches the threshold, and then the likeliest kind of change.
+
+    Args:
+        probabilities: (K, h, w), class 0 being unchanged.
+        threshold: 0..1.
+
+    Returns:
+        (h, w).
+    """
+    changed = np.clip(1 - probabilities[0], 0, 1).astype(np.float32) >= np.float32(threshold)
+    found: NDArray[np.uint8] = np.where(changed, probabilities[1:].argmax(axis=0) + 1, 0).astype(np.uint8)
+    return found
+
+
 def decided(
     blended: NDArray[np.float64], has_data: NDArray[np.bool_], threshold: float
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Class and probability of change (n, width) from blended probabilities (K, n, width)."""
     probability = np.clip(1 - blended[0], 0, 1).astype(np.float32)
-    two = len(blended) == 2  # noqa: PLR2004
-    mask = (probability >= np.float32(threshold) if two else blended.argmax(axis=0)).astype(np.uint8)
+    mask = classes_of(blended, threshold)
     mask[~has_data] = outputs.NO_DATA_CLASS
     probability[~has_data] = outputs.NO_DATA_PROBABILITY
     return mask, probability

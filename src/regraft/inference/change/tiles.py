@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MIN_TILE = 16
+MIN_TILE, MAX_TILE = 16, 4096
+_STEP = 32  # networks halve an image up to five times
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,11 @@ class Plan:
         """How many there are."""
         return len(self.tops) * len(self.lefts)
 
+    def fitted(self) -> Plan:
+        """The same with a tile that does not stick out of the scene by more than the last few pixels."""
+        tile = min(self.tile, -(-max(self.height, self.width) // _STEP) * _STEP)
+        return Plan(self.height, self.width, tile, min(self.overlap, tile // 2) if tile < self.tile else self.overlap)
+
     def finished(self, row: int) -> tuple[int, int]:
         """First and last row of pixels (the last excluded) that are done with a row of tiles."""
         last = row + 1 == len(self.tops)
@@ -75,11 +81,11 @@ def plan(height: int, width: int, *, tile: int, overlap: int) -> Plan:
     """Lay tiles over a scene.
 
     Raises:
-        OptionError: the tile is too small, or the overlap not smaller than it.
+        OptionError: the tile is too small or too large, or the overlap not smaller than it.
     """
-    if tile < MIN_TILE:
+    if not MIN_TILE <= tile <= MAX_TILE:
         raise OptionError(
-            f"tile is {tile}: expected at least {MIN_TILE} pixels. The side of the training tiles is best."
+            f"tile is {tile}: expected {MIN_TILE} to {MAX_TILE} pixels. The side of the training tiles is best."
         )
     if not 0 <= overlap < tile:
         raise OptionError(

@@ -117,17 +117,19 @@ def test_what_differs_at_the_border_of_tiles_leaves_no_seam(geotiff, noise, tmp_
     assert jumps(0)[0] > 10 * at_borders  # and there is something to blend
 
 
-def test_several_classes_take_the_likeliest(geotiff, noise, tmp_path):
+def test_of_several_classes_the_likeliest_kind_of_change_from_the_threshold_on(geotiff, noise, tmp_path):
     (first, _), files = two(geotiff, noise, 1, 60, 60)
 
     def by_value(pairs):
         share = pairs[:, 0, :, :, 0] / np.float32(250)
         return np.stack([0.5 - share / 2, 0.5 - share / 2, share], axis=1)
 
-    predict_scene(*files, tmp_path / "c.tif", by_value, classes=("same", "built", "cleared"), **OPTIONS)
+    classes = ("same", "built", "cleared")
+    predict_scene(*files, tmp_path / "c.tif", by_value, classes=classes, threshold=0.6, **OPTIONS)
     share = first[0] / 250
     assert (read(tmp_path / "c.tif")[share > 0.34] == 2).all()
-    assert (read(tmp_path / "c.tif")[share < 0.33] == 0).all()
+    assert (read(tmp_path / "c.tif")[(share < 0.33) & (share > 0.21)] == 1).all()
+    assert (read(tmp_path / "c.tif")[share < 0.19] == 0).all()
     np.testing.assert_allclose(read(tmp_path / "c-probability.tif"), 0.5 + share / 2, atol=1e-6)
 
 
