@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from regraft.backbones.catalogue import preview
@@ -47,7 +47,8 @@ class Start:
         for name, why in self.published.unused.items():
             unused.setdefault(why, []).append(name)
         left = [f"  not used: {len(names)} tensors such as {names[0]}, {why}" for why, names in unused.items()]
-        return [f"  {report}", *left, *(f"  {note}" for note in self.published.notes)]
+        said = str(report).replace("the backbone's", "the network's")
+        return [f"  {said}", *left, *(f"  {note}" for note in self.published.notes)]
 
 
 def find_start(asked: SimpleNamespace, strategy: str, cache: Path, clock: Clock, listener: Listener) -> Start:
@@ -60,7 +61,7 @@ def find_start(asked: SimpleNamespace, strategy: str, cache: Path, clock: Clock,
         return _published(asked, cache, clock)
     if strategy == "scratch":
         with clock.phase("backbone"):
-            return Start(preview(asked.backbone, cache), None, "none")
+            return Start(_bare(preview(asked.backbone, cache), "none: random first weights", "", ""), None, "none")
     own = FileOptions(asked.part, asked.trust, asked.allow_partial)
     backbone = prepare_backbone(
         asked.backbone, cache, clock, listener, runtime="torch", precision="f32", views="none", options=own
@@ -78,6 +79,13 @@ def _published(asked: SimpleNamespace, cache: Path, clock: Clock) -> Start:
     file = Path(asked.init.removeprefix(_INIT).removesuffix(_AS_BIT))
     with clock.phase("backbone"):
         published = load_published(file, part=asked.part, trust=asked.trust)
+        digest = sha256(file)
         card = preview(published.deduced.architecture, cache)
+        card = _bare(card, f"{file.name}, a published BIT network", str(file.absolute()), digest)
         spec = ModelSpec("bit", published.deduced.options, NeckOptions(neck="last"))
-        return Start(card, None, sha256(file), spec, published)
+        return Start(card, None, digest, spec, published)
+
+
+def _bare(card: BackboneCard, weights: str, file: str, digest: str) -> BackboneCard:
+    """The card of a network that has other weights than its zoo publishes, or none."""
+    return replace(card, name=card.architecture, weights=weights, weights_file=file, weights_sha256=digest)
