@@ -98,8 +98,6 @@ def _pairs(data: str, target: Path, *, split: bool, resplit: bool, seed: int, ov
     if target.exists() and not overwrite:
         raise RunExists(f"{target} exists already. Choose another name, or replace it with --overwrite.")
     found = read_named(data, labelled=False)
-    for hint in found.hints:
-        terminal.line(f"warning: {hint}", error=True)
     if split or resplit:
         found = split_pairs(found, seed=seed, resplit=resplit)
     found.write(target)

@@ -12,7 +12,6 @@ from regraft.atomic import write_text
 from regraft.data.cells import read_text
 from regraft.data.manifest import SPLITS, Skipped, csv_text
 from regraft.data.names import housekeeping, natural_key, shown, split_of
-from regraft.data.pair_splits import shared_scenes
 from regraft.data.rows import absolute
 from regraft.data.signatures import has_image_ending
 from regraft.errors import DataError, SplitError
@@ -64,14 +63,12 @@ class Pairs:
         source: what the user named.
         skipped: what was found but is not part of the data.
         split_note: how the splits came about, in a sentence.
-        hints: what may be meant otherwise, in sentences that the user should see.
     """
 
     items: tuple[Pair, ...]
     source: str
     skipped: tuple[Skipped, ...] = ()
     split_note: str = ""
-    hints: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -155,11 +152,7 @@ def read_pairs(folder: str | Path, *, labelled: bool = True) -> Pairs:
         note = f"as given ({', '.join(lists.files)})"
     elif any(item.split for item in items):
         note = "as given (folders)"
-    pairs = Pairs(tuple(items), os.fspath(folder), tuple(skipped), note)
-    shared = shared_scenes(pairs)
-    scenes = f"{shared} scene{'s' * (shared > 1)}"
-    hint = f"by their names, tiles of {scenes} are in more than one split: results will look too good"
-    return replace(pairs, hints=(hint,)) if shared else pairs
+    return Pairs(tuple(items), os.fspath(folder), tuple(skipped), note)
 
 
 @dataclass(frozen=True, slots=True)

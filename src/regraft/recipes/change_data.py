@@ -120,8 +120,6 @@ def gather_pairs(
     """
     with clock.phase("read"):
         named = read_named(data)
-        for hint in named.hints:
-            listener.warn(hint)
         tell_skipped(named, listener)
         found = survey(named, max_pixels=max_pixels, classes=classes, on_progress=listener.progress)
     check_rejected(found.rejected, len(named), max_rejected, listener)

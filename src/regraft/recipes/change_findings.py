@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from regraft.data.bands import has_rasterio, hush_rasterio
 from regraft.data.names import so_many
+from regraft.data.pair_splits import shared_scenes
 from regraft.inference.change.align import differs
 from regraft.inference.change.rasters import open_raster
 
@@ -42,6 +43,12 @@ def leaks(pairs: Pairs) -> list[str]:
         said.append(
             f"{so_many(len(across), 'pair stands', 'pairs stand')} in more than one split as identical files (such as"
             f" {one.name} and {other.name}): the numbers are too good by {'it' if len(across) == 1 else 'them'}"
+        )
+    shared = shared_scenes(pairs)
+    if shared:
+        said.append(
+            f"by their names, tiles of {so_many(shared, 'scene', 'scenes')} are in more than one split: the numbers are"
+            " too good"
         )
     same = [item.name for item in pairs.items if item.before == item.after]
     if same:
