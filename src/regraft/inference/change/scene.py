@@ -97,7 +97,7 @@ def predict_scene(
     tile: int = 256,
     overlap: int = 64,
     threshold: float = 0.5,
-    batch: int = 4,
+    batch: int = 2,
     classes: Sequence[str] = ("unchanged", "changed"),
     align: bool = False,
     overwrite: bool = False,
