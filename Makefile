@@ -21,7 +21,7 @@ check: $(READY)  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-nightly: $(READY)  ## the long tests too
+nightly: $(READY)  ## the long tests and the commands of all documents too
 	$(BIN)/python -m pytest -m "nightly or not nightly"
 
 bench: $(BENCHES)  ## every number that the documents quote

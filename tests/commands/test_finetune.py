@@ -447,6 +447,7 @@ def torchrun(words, tmp_path, processes):
     return done
 
 
+@pytest.mark.nightly
 def test_two_processes_train_as_one_does(photos, tmp_path):
     words = ["train", photos, "--strategy", "finetune", "--size", 64, "--epochs", 2, "--force", "--precision", "f32"]
     words += ["--augment", "light", "--batch", 8]

@@ -110,7 +110,16 @@ def run(words, folder):
     assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}{done.stderr}"
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
+DAILY = {"README.md", "change.md", "data.md"}
+"""Whose commands every run of the tests tries; those of the others take minutes, and `make nightly` tries them."""
+
+
+def _in_turn(path):
+    has = any(kind not in NOT_RUN for kind, _ in blocks(path))
+    return pytest.param(path, marks=[pytest.mark.nightly] if has and path.name not in DAILY else [], id=path.name)
+
+
+@pytest.mark.parametrize("document", [_in_turn(path) for path in DOCUMENTS])
 def test_commands_and_snippets_run(document, workplace, tmp_path):
     folder = tmp_path / "here"
     shutil.copytree(workplace, folder)
