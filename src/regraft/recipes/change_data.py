@@ -11,8 +11,8 @@ from regraft.data.pair_splits import split_pairs
 from regraft.data.pair_table import is_pair_table, read_pair_table
 from regraft.data.pairs import is_pairs, read_pairs
 from regraft.errors import DataError, OptionError
-from regraft.recipes.change_findings import alpha_bands, leaks, one_sided, other_grids, tell_skipped
-from regraft.recipes.gather import check_rejected
+from regraft.recipes.change_findings import alpha_bands, leaks, one_sided, other_grids
+from regraft.recipes.gather import check_rejected, tell_skipped
 
 if TYPE_CHECKING:
     from regraft.data.change_labels import LabelCoding
@@ -120,7 +120,7 @@ def gather_pairs(
     """
     with clock.phase("read"):
         named = read_named(data)
-        tell_skipped(named, listener)
+        tell_skipped(named.skipped, listener)
         found = survey(named, max_pixels=max_pixels, classes=classes, on_progress=listener.progress)
     check_rejected(found.rejected, len(named), max_rejected, listener)
     pairs = found.pairs

@@ -14,19 +14,9 @@ from regraft.inference.change.rasters import open_raster
 if TYPE_CHECKING:
     from regraft.data.pair_checks import PairSurvey
     from regraft.data.pairs import Pair, Pairs
-    from regraft.recipes.listen import Listener
 
 _TIFF = {".tif", ".tiff"}
-_LOOKED_AT, _REASONS = 500, 5
-
-
-def tell_skipped(pairs: Pairs, listener: Listener) -> None:
-    """Say what was found and is not part of the data."""
-    reasons: dict[str, list[str]] = {}
-    for skipped in pairs.skipped:
-        reasons.setdefault(skipped.reason, []).append(skipped.path)
-    for reason, paths in list(reasons.items())[:_REASONS]:
-        listener.say(f"skipped {len(paths)}: {reason}, such as {paths[0]}")
+_LOOKED_AT = 500
 
 
 def leaks(pairs: Pairs) -> list[str]:

@@ -182,14 +182,19 @@ def hashed(manifest: Manifest, clock: Clock, listener: Listener) -> tuple[Manife
         items, lost = hash_items(manifest.items)
     for hint in manifest.hints:
         listener.warn(hint)
+    tell_skipped(manifest.skipped, listener)
+    return replace(manifest, items=tuple(items)), lost
+
+
+def tell_skipped(files: Sequence[Skipped], listener: Listener) -> None:
+    """Say what was found and is not part of the data, by its reasons."""
     reasons: dict[str, list[str]] = {}
-    for skipped in manifest.skipped:
+    for skipped in files:
         reasons.setdefault(skipped.reason, []).append(skipped.path)
     for reason, paths in list(reasons.items())[:_REASONS]:
         listener.say(f"skipped {len(paths)}: {reason}, such as {paths[0]}")
     if len(reasons) > _REASONS:
         listener.say(f"skipped others for {len(reasons) - _REASONS} more reasons")
-    return replace(manifest, items=tuple(items)), lost
 
 
 def gather(

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from regraft.evaluation.change import BINS, PixelCounts, numbers
+from regraft.losses.ignored import IGNORED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from regraft.training.batches import Batch
     from regraft.training.objectives import Objective
     from regraft.training.plan import Digest
-
-IGNORED = 255
 
 
 def change(loss: PixelLoss, weights: Tensor | None = None) -> Objective:

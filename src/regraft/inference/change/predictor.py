@@ -36,7 +36,7 @@ def _silent(*told: object) -> None:
 
 @dataclass(repr=False)
 class ChangePredictor:
-    """Predicts pairs of dates. Made by `regraft.load`.
+    """Predicts pairs of dates. Made by `regraft.load_change`.
 
     Attributes:
         bundle: the model.
